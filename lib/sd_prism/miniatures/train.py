@@ -1,0 +1,160 @@
+"""Trains a miniature in pieces that resume: `python -m sd_prism.miniatures.train STEP --work FOLDER`.
+
+Steps, in order: `vae` (encoder and decoder), `latents` (the data set, drawn and encoded), `unet` (text encoder and
+UNet, v-prediction), `decoder` (more training for the decoder alone, the latents stay), `pack` (the checkpoint).
+Every step saves weights, optimiser and position each minute and goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import world
+from .muon import optimisers
+from .vae import VAE
+
+
+def pictures(scenes: list[world.Scene]) -> Tensor:
+    """Drawn scenes as (N,3,128,128) in [-1,1], channels last."""
+    data = torch.from_numpy(np.stack([np.asarray(world.draw(scene)) for scene in scenes]))
+    return (data.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+class Run:
+    """A training run on disk: `file` holds modules, optimisers and the step; lr warms up, stays, falls to zero."""
+
+    def __init__(self, file: Path, modules: dict[str, nn.Module], opts: list[torch.optim.Optimizer], steps: int):
+        self.file, self.modules, self.opts, self.steps, self.step = file, modules, opts, steps, 0
+        self.lrs = [opt.param_groups[0]["lr"] for opt in opts]
+        self.saved = time.monotonic()
+        if file.exists():
+            state = torch.load(file, weights_only=True)
+            for name, module in modules.items():
+                module.load_state_dict(state[name])
+            for opt, values in zip(opts, state["opts"], strict=True):
+                opt.load_state_dict(values)
+            self.step = state["step"]
+            print(f"{file.name}: going on at step {self.step}", flush=True)
+
+    def save(self) -> None:
+        state: dict[str, Any] = {name: module.state_dict() for name, module in self.modules.items()}
+        state |= {"opts": [opt.state_dict() for opt in self.opts], "step": self.step}
+        part = self.file.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self.file)
+        self.saved = time.monotonic()
+
+    def loop(self, loss_of: Callable[[int], Tensor], *, after: Callable[[], None] = lambda: None, every: int = 100):
+        start, mean = time.monotonic(), 0.0
+        while self.step < self.steps:
+            progress = self.step / self.steps
+            scale = min(1.0, (self.step + 1) / 200, 2 * (1 - progress))
+            for opt, lr in zip(self.opts, self.lrs, strict=True):
+                opt.param_groups[0]["lr"] = lr * scale
+            loss = loss_of(self.step)
+            loss.backward()
+            for module in self.modules.values():
+                nn.utils.clip_grad_norm_([p for p in module.parameters() if p.grad is not None], 1.0)
+            for opt in self.opts:
+                opt.step()
+                opt.zero_grad()
+            after()
+            self.step += 1
+            mean += (loss.item() - mean) / min(self.step, every)
+            if self.step % every == 0:
+                print(f"step {self.step}/{self.steps} loss {mean:.4f} {time.monotonic() - start:.0f} s", flush=True)
+            if time.monotonic() - self.saved > 60:
+                self.save()
+        self.save()
+
+
+def train_vae(work: Path, steps: int, batch: int) -> None:
+    """Encoder and decoder together, then the whitening of the latents."""
+    vae = VAE().to(memory_format=torch.channels_last)
+    run = Run(work / "vae.pt", {"vae": vae}, optimisers(vae, 0.01, 2e-3), steps)
+    rng = random.Random(1000 + run.step)
+
+    def loss_of(_: int) -> Tensor:
+        x = pictures([world.random_scene(rng, style=_some_neon(rng)) for _ in range(batch)])
+        mean, _logvar = vae.moments(x)
+        std = mean.detach().std((0, 2, 3), keepdim=True)
+        noisy = mean + 0.07 * std * torch.randn_like(mean)
+        return reconstruction(vae.decode(noisy * VAE.SCALE), x) + 1e-4 * mean.square().mean()
+
+    run.loop(loss_of)
+    rng = random.Random(7)
+    vae.whiten(pictures([world.random_scene(rng, style=_some_neon(rng)) for _ in range(256)]))
+    report(vae)
+    torch.save(vae.state_dict(), work / "vae-done.pt")
+
+
+def train_decoder(work: Path, steps: int, batch: int) -> None:
+    """More steps for the decoder alone, on latents as a sampler leaves them: slightly off."""
+    vae = VAE()
+    vae.load_state_dict(torch.load(work / "vae-done.pt", weights_only=True))
+    vae = vae.to(memory_format=torch.channels_last)
+    vae.encoder.requires_grad_(False)
+    run = Run(work / "decoder.pt", {"decoder": vae.decoder}, optimisers(vae.decoder, 0.006, 1e-3), steps)
+    rng = random.Random(2000 + run.step)
+
+    def loss_of(_: int) -> Tensor:
+        x = pictures([world.random_scene(rng, style=_some_neon(rng)) for _ in range(batch)])
+        with torch.no_grad():
+            z = vae.encode(x)
+        return reconstruction(vae.decode(z + 0.1 * torch.randn_like(z)), x)
+
+    run.loop(loss_of)
+    report(vae)
+    torch.save(vae.state_dict(), work / "vae-final.pt")
+
+
+def _some_neon(rng: random.Random) -> str | None:
+    return world.NEON if rng.random() < 0.1 else None
+
+
+def reconstruction(y: Tensor, x: Tensor) -> Tensor:
+    """L1 with a share of squared error, at full and half size."""
+    d, half = y - x, F.avg_pool2d(y - x, 2)
+    return d.abs().mean() + d.square().mean() + half.abs().mean()
+
+
+@torch.no_grad()
+def report(vae: VAE) -> None:
+    rng = random.Random(99)
+    x = pictures([world.random_scene(rng) for _ in range(64)])
+    z = vae.encode(x)
+    mse = (vae.decode(z).clamp(-1, 1) - x).square().mean((1, 2, 3)) / 4
+    flat = z.permute(1, 0, 2, 3).flatten(1)
+    print(f"vae: {float((-10 * mse.log10()).mean()):.2f} dB, latent std {flat.std(1).tolist()}", flush=True)
+
+
+STEPS = {"vae": (train_vae, 3000, 8), "decoder": (train_decoder, 4000, 8)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("--work", type=Path, required=True, help="folder of the run's own files")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    args.work.mkdir(parents=True, exist_ok=True)
+    train, steps, batch = STEPS[args.step]
+    train(args.work, args.steps or steps, args.batch or batch)
+
+
+if __name__ == "__main__":
+    main()
