@@ -1,0 +1,7 @@
+"""One job at a time."""
+
+from __future__ import annotations
+
+import threading
+
+queue_lock = threading.RLock()
