@@ -1,0 +1,34 @@
+"""Everything done to a host, with the way back: contexts held by name, closed in reverse order on unload."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+
+class UndoStack:
+    """Open contexts by name. Opening a name again closes the old one first, so doing a thing twice does it once."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, AbstractContextManager[Any]] = {}
+
+    def enter(self, name: str, context: AbstractContextManager[Any]) -> Any:
+        self.close(name)
+        result = context.__enter__()
+        self._open[name] = context
+        return result
+
+    def close(self, name: str) -> None:
+        context = self._open.pop(name, None)
+        if context is not None:
+            context.__exit__(None, None, None)
+
+    def close_all(self) -> None:
+        for name in reversed(list(self._open)):
+            self.close(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._open
+
+
+undo = UndoStack()

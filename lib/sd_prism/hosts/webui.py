@@ -1,0 +1,127 @@
+"""What every Prism script does in a webui of the A1111 family: arguments, infotext, X/Y/Z axes, unloading.
+
+A `PanelHost` serves one panel. It keeps a job's values on `p` as plain JSON, because a host copies and dumps `p`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from modules import script_callbacks, scripts
+
+from .. import infotext
+from ..errors import PrismError
+from ..settings import Field, Panel, Value
+from .undo import undo
+
+log = logging.getLogger("prism")
+
+
+class PanelHost:
+    """Binds a panel's declaration to a host's script hooks."""
+
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
+        self.attribute = f"_prism_{panel.name}"
+        self.error_key = f"{panel.title} error"
+
+    # --- page and infotext
+
+    def paste_fields(self, components: Sequence[Any]) -> list[tuple[Any, Callable[[dict[str, Any]], Value]]]:
+        """One function per component; a picture without our key switches the panel off, explicitly."""
+
+        def reader(name: str) -> Callable[[dict[str, Any]], Value]:
+            return lambda params: infotext.loads(self.panel, params.get(self.panel.title))[name]
+
+        return [(component, reader(name)) for name, component in zip(self.panel.names, components)]
+
+    # --- one job
+
+    def begin(self, p: Any, args: Sequence[object]) -> dict[str, Value] | None:
+        """Reads this job's values onto `p` and its infotext; None when the panel is off or its input is bad.
+
+        Cells of an X/Y/Z grid share one infotext dictionary, so our keys go first.
+        """
+        for key in (self.panel.title, self.error_key):
+            p.extra_generation_params.pop(key, None)
+        setattr(p, self.attribute, None)
+        try:
+            values = self._values(p, args)
+        except PrismError as error:
+            self.fail(p, error)
+            return None
+        if not values["enabled"]:
+            return None
+        setattr(p, self.attribute, values)
+        p.extra_generation_params[self.panel.title] = infotext.dumps(self.panel, values)
+        return values
+
+    def _values(self, p: Any, args: Sequence[object]) -> dict[str, Value]:
+        values = self.panel.read(args)
+        cell = getattr(p, "_prism_xyz", {}).get(self.panel.name)
+        if not cell:
+            return values
+        if "preset" in cell:
+            return self.panel.read({"enabled": True, **cell})
+        return self.panel.read({**values, "enabled": True, **cell})
+
+    def current(self, p: Any) -> dict[str, Value] | None:
+        return getattr(p, self.attribute, None)
+
+    def fail(self, p: Any, error: Exception) -> None:
+        """Shows an error where the user looks: under the picture, in its infotext, in the log. The job goes on."""
+        log.error("%s: %s", self.panel.title, error)
+        setattr(p, self.attribute, None)
+        p.extra_generation_params.pop(self.panel.title, None)
+        p.extra_generation_params[self.error_key] = str(error)
+        if hasattr(p, "comment"):
+            p.comment(f"{self.panel.title}: {error}")
+
+    # --- registration, from the script file, at every load
+
+    def register(self) -> None:
+        script_callbacks.on_before_ui(self._add_axes)
+        script_callbacks.on_script_unloaded(unload)
+
+    def _add_axes(self) -> None:
+        grid = _xyz_grid()
+        if grid is None:
+            return
+        present = {option.label for option in grid.axis_options}
+        for label, one in self.panel.axes():
+            if label not in present:
+                grid.axis_options.append(grid.AxisOption(label, str, self._apply(one), choices=_choices(one)))
+
+    def _apply(self, one: Field) -> Callable[[Any, Any, Any], None]:
+        def apply(p: Any, x: object, xs: object) -> None:
+            value = one.check(x, f"X/Y/Z axis [{self.panel.title}] {one.label}")
+            cells = getattr(p, "_prism_xyz", {})
+            # a cell is a shallow copy of p: never change the shared dictionary
+            p._prism_xyz = {**cells, self.panel.name: {**cells.get(self.panel.name, {}), one.name: value}}
+
+        return apply
+
+
+def _choices(one: Field) -> Callable[[], list[str]] | None:
+    if isinstance(one.default, bool):
+        return lambda: ["true", "false"]
+    return (lambda: list(one.choices)) if one.choices else None
+
+
+def _xyz_grid() -> Any:
+    """The host's grid script as a module; its class carries the file's name as module name."""
+    for entry in scripts.scripts_data:
+        if entry.script_class.__module__ in ("xyz_grid.py", "scripts.xyz_grid"):
+            return entry.module
+    return None
+
+
+def unload() -> None:
+    """Undoes everything, then forgets our modules, so that a reload runs new code. The studio itself stays."""
+    undo.close_all()
+    for name in list(sys.modules):
+        if name.split(".")[0] == "sd_prism" and not name.startswith("sd_prism.studio"):
+            del sys.modules[name]

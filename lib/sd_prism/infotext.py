@@ -1,0 +1,52 @@
+"""Settings as one infotext value and back: `name=value; name=value`, by value, so that a picture needs no preset file.
+
+The text holds no comma, colon or newline of its own, so the hosts store it unquoted. Names that this version does not
+know (a newer Prism wrote them) are left out on reading.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from .settings import CUSTOM, Panel, Value
+
+
+def dumps(panel: Panel, values: Mapping[str, Value]) -> str:
+    """The infotext value of a panel that is on; everything but the switch itself."""
+    shown = {name: values[name] for name in panel.names if name != "enabled"}
+    if shown.get("preset") == CUSTOM:
+        del shown["preset"]
+    return "; ".join(f"{name}={_write(value)}" for name, value in shown.items())
+
+
+def loads(panel: Panel, text: str | None) -> dict[str, Value]:
+    """Complete values from an infotext; without the key the panel is explicitly off."""
+    if not text:
+        return panel.defaults()
+    known = {name: value for name, value in _items(text) if name in panel.names}
+    if known.get("preset") not in panel.presets:
+        known.pop("preset", None)
+    return panel.read(known)
+
+
+def _items(text: str) -> list[tuple[str, str]]:
+    out = []
+    while text.strip():
+        name, _, rest = text.partition("=")
+        rest = rest.lstrip()
+        if rest.startswith('"'):
+            value, end = json.JSONDecoder().raw_decode(rest)
+            _, _, text = rest[end:].partition(";")
+        else:
+            value, _, text = rest.partition(";")
+        out.append((name.strip(), value if isinstance(value, str) and rest.startswith('"') else value.strip()))
+    return out
+
+
+def _write(value: Value) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    plain = text == text.strip() and not text.startswith('"') and not set(text) & set(";\n")
+    return text if plain and text else json.dumps(text, ensure_ascii=False)

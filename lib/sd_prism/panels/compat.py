@@ -1,0 +1,31 @@
+"""What differs between gradio 3.41, 4.40 and 6, one function each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+
+@contextmanager
+def switch(label: str, elem_id: str) -> Iterator[Any]:
+    """A panel that is one closed line with its on/off state on it; yields the component that is the state.
+
+    The hosts' own InputAccordion where there is one, else an accordion with a checkbox in it.
+    """
+    try:
+        from modules.ui_components import InputAccordion
+    except ImportError:
+        with gr.Accordion(label, open=False, elem_id=elem_id):
+            yield gr.Checkbox(False, label=label, elem_id=f"{elem_id}_enabled")
+    else:
+        with InputAccordion(False, label=label, elem_id=elem_id) as enabled:
+            yield enabled
+
+
+def unsaved(component: Any) -> Any:
+    """Keeps a component out of the host's ui-config.json, which would freeze its default for ever."""
+    component.do_not_save_to_config = True
+    return component

@@ -1,0 +1,51 @@
+"""Gradio components from declarations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ..settings import CUSTOM, Field, Panel, Value
+from .compat import unsaved
+
+ElemId = Callable[[str], str]
+
+
+def control(one: Field, elem_id: ElemId) -> Any:
+    """The component of one field: checkbox, menu, slider, number or text."""
+    common: dict[str, Any] = {"label": one.label, "elem_id": elem_id(one.name)}
+    if isinstance(one.default, bool):
+        return gr.Checkbox(one.default, **common)
+    if one.choices:
+        menu = gr.Dropdown if len(one.choices) > 3 else gr.Radio
+        return menu(list(one.choices), value=one.default, **common)
+    if isinstance(one.default, str):
+        return gr.Textbox(one.default, **common)
+    return gr.Slider(one.low, one.high, value=one.default, step=one.step, **common)
+
+
+def preset_menu(panel: Panel, elem_id: ElemId) -> Any:
+    return unsaved(control(panel["preset"], elem_id))
+
+
+def wire_presets(panel: Panel, components: dict[str, Any]) -> None:
+    """A chosen preset fills its settings; a setting moved by hand makes the preset "Custom".
+
+    `input` fires for the user's hand only, so neither answers the other, nor a paste.
+    """
+    filled = [name for name in panel.names if any(name in preset for preset in panel.presets.values())]
+    targets = [components[name] for name in filled]
+
+    def fill(name: str, *current: Value) -> list[Value]:
+        preset = panel.presets.get(name, {})
+        return [preset.get(key, now) for key, now in zip(filled, current)]
+
+    def name_of(*current: Value) -> str:
+        return panel.preset_of({**panel.defaults(), **dict(zip(filled, current)), "preset": CUSTOM})
+
+    menu = components["preset"]
+    menu.input(fill, [menu, *targets], targets, show_progress=False)
+    for target in targets:
+        target.input(name_of, targets, menu, show_progress=False)

@@ -1,0 +1,179 @@
+"""The commands of `python prism.py`, inside the environment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import PrismError, UnknownName
+from ..settings import PANELS
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command; a PrismError becomes one line on stderr and exit code 2."""
+    argv = list(argv)
+    if not argv or argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
+        argv.insert(0, "studio")
+    try:
+        if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+            raise UnknownName("command", argv[0], COMMANDS)
+        args, rest = parser().parse_known_args(argv)
+        if rest and args.command != "test":
+            known = [flag for panel in PANELS for flag, _ in panel.options()]
+            raise UnknownName("option", rest[0], known)
+        return COMMANDS[args.command](args, rest)
+    except PrismError as error:
+        print(f"prism: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="prism.py", description="Prism: a webui that follows the model's card.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+
+    studio = commands.add_parser("studio", help="open the studio in the browser (the default)")
+    studio.add_argument("--port", type=int, default=7860, help="the next free one is taken if it is busy")
+    studio.add_argument("--listen", action="store_true", help="let other machines of the network in")
+    studio.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+    _common(studio)
+
+    generate = commands.add_parser("generate", help="draw a picture without a browser")
+    generate.add_argument("prompt")
+    for flag, kind, default, text in GENERATE:
+        generate.add_argument(f"--{flag}", type=kind, default=default, help=text)
+    generate.add_argument("--out", type=Path, default=Path("picture.png"), help="the PNG to write")
+    generate.add_argument("--json", action="store_true", help="print what was done as JSON")
+    _common(generate)
+    for panel in PANELS:
+        group = generate.add_argument_group(panel.title, panel.doc)
+        for flag, keywords in panel.options():
+            group.add_argument(flag, **keywords)
+
+    test = commands.add_parser("test", help="run every test; further options go to pytest")
+    test.add_argument("--fast", action="store_true", help="without the browser and without lint and types")
+
+    inspect = commands.add_parser("inspect", help="say what a checkpoint is; reads its header only")
+    inspect.add_argument("file", type=Path)
+    inspect.add_argument("--json", action="store_true")
+
+    bench = commands.add_parser("bench", help="measure speed against the floor and the peers' method")
+    bench.add_argument("what", nargs="?", choices=["freeu"], default="freeu")
+    bench.add_argument("--json", action="store_true")
+    return top
+
+
+# name, type, default, help of the picture's own settings; the names are those of the API
+GENERATE: tuple[tuple[str, Any, Any, str], ...] = (
+    ("negative-prompt", str, "", "what the picture must not show"),
+    ("sampler-name", str, "DPM++ 2M", "sampler"),
+    ("scheduler", str, "Automatic", "noise schedule"),
+    ("steps", int, 20, "sampling steps"),
+    ("cfg-scale", float, None, "how strictly the prompt is followed (default: the webui's)"),
+    ("width", int, None, "pixels, a multiple of 8 (default: what the model was trained at)"),
+    ("height", int, None, "pixels, a multiple of 8"),
+    ("seed", int, -1, "-1 draws one"),
+    ("batch-size", int, 1, "pictures at once"),
+    ("n-iter", int, 1, "batches one after the other"),
+)
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--ckpt", type=Path, help="a checkpoint (.safetensors) or a diffusers folder")
+    command.add_argument("--data-dir", type=Path, help="where models, outputs and settings are kept")
+
+
+def _studio(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    from . import server
+
+    return server.start(
+        port=args.port,
+        listen=args.listen,
+        data_dir=args.data_dir,
+        checkpoint=args.ckpt,
+        open_browser=not args.no_browser,
+    )
+
+
+def request_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The API request that a command line asks for; panel options are checked here, before anything is loaded."""
+    given = vars(args)
+    names = [flag.replace("-", "_") for flag, *_ in GENERATE]
+    request = {name: given[name] for name in names if given[name] is not None} | {"prompt": args.prompt}
+    scripts = {}
+    for panel in PANELS:
+        options = {one: given[f"{panel.name}.{one}"] for one in panel.names}
+        options = {name: value for name, value in options.items() if value is not None}
+        if options:
+            scripts[panel.title] = {"args": [panel.read(options)]}
+    return request | {"alwayson_scripts": scripts}
+
+
+def _generate(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    request = request_of(args)
+    from .generate import generate
+
+    result = generate(request, checkpoint=args.ckpt, data_dir=args.data_dir)
+    files = []
+    for index, png in enumerate(result.images):
+        file = args.out if index == 0 else args.out.with_stem(f"{args.out.stem}-{index + 1}")
+        try:
+            file.write_bytes(png)
+        except OSError as error:
+            raise PrismError(f"{file} could not be written: {error.strerror}; choose another --out") from error
+        files.append(str(file))
+    if args.json:
+        print(json.dumps({"files": files, **result.info}, ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(files))
+    return 0
+
+
+def _test(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Lint, types, then pytest; a browser is looked for and, where Playwright has one for this system, fetched."""
+    env = dict(os.environ, GRADIO_ANALYTICS_ENABLED="False")
+    checks = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]]
+    if args.fast:
+        env["PRISM_TEST_FAST"] = "1"
+        checks = []
+    elif not _browser():
+        subprocess.call([sys.executable, "-m", "playwright", "install", "chromium"])
+    failed = [" ".join(check) for check in checks if subprocess.call([sys.executable, "-m", *check], cwd=ROOT)]
+    status = subprocess.call([sys.executable, "-m", "pytest", *rest], cwd=ROOT, env=env)
+    if failed:
+        print(f"failed before the tests: {', '.join(failed)}", file=sys.stderr)
+    return status or bool(failed)
+
+
+def _browser() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    from dataclasses import asdict
+
+    from .checkpoint import inspect
+
+    facts = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(inspect(args.file)).items()}
+    print(json.dumps(facts, indent=2, default=str) if args.json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    return 0
+
+
+def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    from ..bench import freeu
+
+    rows = freeu.run()
+    print(json.dumps(rows, indent=2) if args.json else freeu.table(rows))
+    return 0
+
+
+COMMANDS = {"studio": _studio, "generate": _generate, "test": _test, "inspect": _inspect, "bench": _bench}
