@@ -7,9 +7,12 @@ know (a newer Prism wrote them) are left out on reading.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from .settings import CUSTOM, Panel, Value
+
+ITEM = re.compile(r'(\w+)=("(?:[^"\\\n]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"(?=\s*(?:;|$))|[^;"][^;]*)')
 
 
 def dumps(panel: Panel, values: Mapping[str, Value]) -> str:
@@ -31,17 +34,7 @@ def loads(panel: Panel, text: str | None) -> dict[str, Value]:
 
 
 def _items(text: str) -> list[tuple[str, str]]:
-    out = []
-    while text.strip():
-        name, _, rest = text.partition("=")
-        rest = rest.lstrip()
-        if rest.startswith('"'):
-            value, end = json.JSONDecoder().raw_decode(rest)
-            _, _, text = rest[end:].partition(";")
-        else:
-            value, _, text = rest.partition(";")
-        out.append((name.strip(), value if isinstance(value, str) and rest.startswith('"') else value.strip()))
-    return out
+    return [(name, json.loads(value) if value.startswith('"') else value.strip()) for name, value in ITEM.findall(text)]
 
 
 def _write(value: Value) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from .errors import OutOfRange, PrismError, UnknownName
 from .freeu.presets import PRESETS as FREEU_PRESETS
+from .freeu.value import FreeU
 
 Value = bool | int | float | str
 CUSTOM = "Custom"
@@ -203,7 +204,14 @@ def _range(one: Field) -> str:
     return f"{one.low:g}..{one.high:g}" if math.isfinite(one.low) else ""
 
 
-_AUTHORS = {name: preset.values for name, preset in FREEU_PRESETS.items()}
+
+def _freeu_values(settings: FreeU) -> dict[str, Value]:
+    """A FreeU value as this panel's fields."""
+    factors = {name: getattr(settings, name) for name in ("b1", "s1", "b2", "s2")}
+    return {"version": str(settings.version), **factors}
+
+
+_AUTHORS = {name: _freeu_values(preset.values) for name, preset in FREEU_PRESETS.items()}
 _B, _S = {"low": 0.0, "high": 3.0, "step": 0.01}, {"low": 0.0, "high": 3.0, "step": 0.01}
 
 FREEU = Panel(

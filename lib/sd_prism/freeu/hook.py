@@ -1,0 +1,162 @@
+"""Applies FreeU to a UNet by forward pre-hooks on the modules that consume a decoder concatenation.
+
+There h and the skip lie side by side in a buffer that was made a moment ago, so both are changed in place; whatever the
+host or a neighbour did to either (ControlNet, deep shrink) is already in, and removing the handle leaves no trace.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PrismError
+from .backbone import backbone_
+from .filter import skip_filter_
+from .value import FreeU
+
+log = logging.getLogger("prism")
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What `attach` found: the UNet's `layout`, its number of concatenations, and how many of them each stage has."""
+
+    layout: str
+    concats: int
+    stages: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Concat:
+    """A module whose input is cat([h, skip], 1): the widths of both, and its level, 0 being the lowest resolution."""
+
+    module: nn.Module
+    h: int
+    skip: int
+    level: int
+
+
+@contextmanager
+def attach(unet: nn.Module, settings: FreeU, progress: Callable[[], float] | None = None) -> Iterator[Attached]:
+    """FreeU on an LDM or diffusers UNet for the length of a `with` block; identity settings install nothing.
+
+    `progress`, where the run stands from 0 to 1, is read by schedules; constant settings, all there are so far, do not.
+    """
+    if settings.identity:
+        yield Attached("", 0, (0, 0))
+        return
+    layout, concats = concats_of(unet)
+    refuse_compiled(unet, concats)
+    stages = (stages_by_width if settings.rule == "channels" else stages_by_level)(concats)
+    with ExitStack() as handles:
+        for concat, stage in zip(concats, stages):
+            if stage:
+                hook = reweight(concat, *settings.stages[stage - 1], settings.version)
+                handles.callback(concat.module.register_forward_pre_hook(hook).remove)
+        yield Attached(layout, len(concats), (stages.count(1), stages.count(2)))
+
+
+def reweight(concat: Concat, b: float, s: float, version: int) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+    """The pre-hook of one concatenation, which leaves a shape alone that a neighbour has changed, saying so once."""
+    said = False
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
+        nonlocal said
+        x: Tensor = args[0]
+        if x.ndim != 4 or x.shape[1] != concat.h + concat.skip:
+            if not said:
+                expected = f"(N, {concat.h} + {concat.skip}, H, W)"
+                log.warning("FreeU left a concatenation alone: its shape is %s, not %s", tuple(x.shape), expected)
+            said = True
+            return None
+        kept = torch.is_grad_enabled() or x.requires_grad  # checkpointing runs the module again on the same buffer
+        x = x.clone() if kept else x
+        backbone_(x[:, : concat.h], b, version=version)
+        skip_filter_(x[:, concat.h :], s)
+        return (x, *args[1:]) if kept else None
+
+    return hook
+
+
+def concats_of(unet: nn.Module) -> tuple[str, list[Concat]]:
+    """The UNet's layout and its concatenations in the order of the decoder, widths read from its own modules."""
+    if isinstance(getattr(unet, "output_blocks", None), nn.ModuleList):
+        layout, concats = "ldm", list(ldm_concats(unet))
+    elif all(isinstance(getattr(unet, blocks, None), nn.ModuleList) for blocks in ("down_blocks", "up_blocks")):
+        layout, concats = "diffusers", list(diffusers_concats(unet))
+    else:
+        layout, concats = "", []
+    if not concats:
+        raise PrismError(
+            f"FreeU does not fit {type(unet).__name__}: it re-weights the skip connections of a U-Net, which "
+            "SD 1.x, SD 2.x and SDXL have, while Stable Cascade, SD 3 and Flux do not. Switch FreeU off for this model."
+        )
+    return layout, concats
+
+
+def ldm_concats(unet: Any) -> Iterator[Concat]:
+    """Every output block is called with a concatenation; its first layer, a ResBlock, knows both of its widths."""
+    level, middle = 0, getattr(unet, "middle_block", None)
+    widths = [layer.out_channels for layer in middle or () if hasattr(layer, "out_channels")]
+    h = widths[-1] if widths else 0  # without a middle block h is the last skip itself
+    for block in unet.output_blocks:
+        first = block[0]
+        if not hasattr(first, "channels") or not hasattr(first, "out_channels"):
+            return
+        h = h or first.channels // 2
+        yield Concat(block, h, first.channels - h, level)
+        h = first.out_channels
+        level += any(type(layer).__name__.startswith("Upsample") for layer in block.modules())
+
+
+def diffusers_concats(unet: Any) -> Iterator[Concat]:
+    """Resnets of the up blocks that take more channels than the module before gives."""
+    last = getattr(unet.down_blocks[-1], "resnets", None) if len(unet.down_blocks) else None
+    h = last[-1].out_channels if last else 0
+    for level, block in enumerate(unet.up_blocks):
+        for resnet in getattr(block, "resnets", ()) if h else ():
+            if resnet.in_channels > h:
+                yield Concat(resnet, h, resnet.in_channels - h, level)
+            h = resnet.out_channels
+
+
+def stages_by_width(concats: list[Concat]) -> list[int]:
+    """Stage 1 where h has the top width, stage 2 where it has half of it, relative to the model's own widths.
+
+    A UNet of a single width has no such mark; its stages are where SD 1's 12 concatenations have theirs, 7 and then 3.
+    """
+    n, top = len(concats), max(concat.h for concat in concats)
+    if n > 1 and all(concat.h == top for concat in concats):
+        return [1 if 12 * k < 7 * n else 2 if 12 * k < 10 * n else 0 for k in range(n)]
+    return [1 if concat.h == top else 2 if 2 * concat.h == top else 0 for concat in concats]
+
+
+def stages_by_level(concats: list[Concat]) -> list[int]:
+    """diffusers' rule: the lowest resolution is stage 1, the next one stage 2."""
+    return [concat.level + 1 if concat.level < 2 else 0 for concat in concats]
+
+
+def refuse_compiled(unet: nn.Module, concats: list[Concat]) -> None:
+    """Compiled code ignores hooks without a word; an uncompiled UNet is needed."""
+    consumers = {concat.module for concat in concats}
+    for name, module in unet.named_modules():
+        if compiled(module) and not consumers.isdisjoint(module.modules()):
+            raise PrismError(
+                f"FreeU cannot act on this {type(unet).__name__}: {name or 'it'} runs through torch.compile, which "
+                "ignores hooks set afterwards. Load the model without torch.compile, or switch FreeU off."
+            )
+
+
+def compiled(module: nn.Module) -> bool:
+    """Whether calls go to torch.compile: as a wrapper, by module.compile(), or by a compiled forward."""
+    return (
+        hasattr(module, "_orig_mod")
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
+    )

@@ -1,0 +1,85 @@
+"""Saving pictures with their infotext, and grids."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import re
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from modules import script_callbacks, shared
+
+IMAGE_ARGUMENTS = {".jpg": {"quality": 90}, ".jpeg": {"quality": 90}, ".webp": {"lossless": True}}
+
+
+def image_grid(imgs: list[Image.Image], batch_size: int = 1, rows: int | None = None) -> Image.Image:
+    """All pictures in one, as square as it gets; callbacks may change the layout."""
+    rows = rows or max(1, round(math.sqrt(len(imgs))))
+    params = script_callbacks.ImageGridLoopParams(imgs, math.ceil(len(imgs) / rows), rows)
+    script_callbacks.image_grid_callback(params)
+    width = max(img.width for img in params.imgs)
+    height = max(img.height for img in params.imgs)
+    grid = Image.new("RGB", (params.cols * width, params.rows * height), "black")
+    for i, img in enumerate(params.imgs):
+        grid.paste(img, (i % params.cols * width, i // params.cols * height))
+    return grid
+
+
+def get_next_sequence_number(path: str, basename: str) -> int:
+    """One more than the highest number that a file in the folder starts with."""
+    pattern = re.compile(re.escape(f"{basename}-" if basename else "") + r"(\d+)")
+    found = (pattern.match(name) for name in os.listdir(path))
+    return max((int(match.group(1)) for match in found if match), default=0) + 1
+
+
+def save_image_with_geninfo(
+    image: Image.Image, geninfo: str | None, filename: str, extension: str | None = None,
+    existing_pnginfo: dict | None = None, pnginfo_section_name: str = "parameters",
+) -> None:
+    """Write the file; a PNG gets each text of `existing_pnginfo` and the infotext as text chunks."""
+    extension = (extension or os.path.splitext(filename)[1]).lower()
+    if extension != ".png":
+        image.convert("RGB").save(filename, **IMAGE_ARGUMENTS.get(extension, {}))
+        return
+    info = PngImagePlugin.PngInfo()
+    texts = dict(existing_pnginfo or {})
+    if geninfo is not None:
+        texts[pnginfo_section_name] = geninfo
+    if shared.opts.enable_pnginfo:
+        for key, value in texts.items():
+            info.add_text(key, str(value))
+    image.save(filename, format="PNG", pnginfo=info)
+
+
+def save_image(
+    image: Image.Image, path: str, basename: str, seed: int | None = None, prompt: str | None = None,
+    extension: str = "png", info: str | None = None, short_filename: bool = False, no_prompt: bool = False,
+    grid: bool = False, pnginfo_section_name: str = "parameters", p: Any = None,
+    existing_info: dict | None = None, forced_filename: str | None = None, suffix: str = "",
+    save_to_dirs: bool | None = None,
+) -> tuple[str, None]:
+    """Save as <path>/<date>/<number>-<seed>.<extension>; callbacks see it before and after."""
+    folder = path if save_to_dirs is False else os.path.join(path, datetime.date.today().isoformat())
+    os.makedirs(folder, exist_ok=True)
+    number = get_next_sequence_number(folder, basename)
+    stem = f"{basename}-{number:04}" if basename else f"{number:05}"
+    name = forced_filename or (stem if seed is None or grid else f"{stem}-{seed}") + suffix
+    pnginfo = dict(existing_info or {})
+    if info is not None:
+        pnginfo[pnginfo_section_name] = info
+    params = script_callbacks.ImageSaveParams(image, p, os.path.join(folder, f"{name}.{extension}"), pnginfo)
+    script_callbacks.before_image_saved_callback(params)
+    geninfo = params.pnginfo.get(pnginfo_section_name)
+    save_image_with_geninfo(params.image, geninfo, params.filename, existing_pnginfo=params.pnginfo)
+    image.already_saved_as = params.filename  # type: ignore[attr-defined]
+    script_callbacks.image_saved_callback(params)
+    return params.filename, None
+
+
+def read_info_from_image(image: Image.Image) -> tuple[str | None, dict]:
+    """The infotext of a picture, and its other texts."""
+    items = dict(image.info or {})
+    return items.pop("parameters", None), items

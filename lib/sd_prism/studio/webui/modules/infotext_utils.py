@@ -1,0 +1,205 @@
+"""Infotext: the text that is saved with a picture, read and written in the host's grammar."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from modules import errors, paths, script_callbacks, shared
+
+# The host exports the same module under its older name.
+sys.modules["modules.generation_parameters_copypaste"] = sys.modules[__name__]
+
+PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+SIZE = re.compile(r"^(\d+)x(\d+)$")
+NEGATIVE = "Negative prompt:"
+# What the absence of a key means.
+ABSENT = {"Clip skip": "1", "Schedule type": "Automatic", "RNG": "GPU"}
+
+
+class PasteField(tuple):
+    """(component, key or function of the parsed parameters), and the API's field name."""
+
+    component: Any
+    label: str | None
+    function: Callable | None
+    api: str | None
+
+    def __new__(cls, component: Any, target: Any, *, api: str | None = None) -> PasteField:
+        return super().__new__(cls, (component, target))
+
+    def __init__(self, component: Any, target: Any, *, api: str | None = None) -> None:
+        self.api, self.component = api, component
+        self.label = target if isinstance(target, str) else None
+        self.function = target if callable(target) else None
+
+
+class ParamBinding:
+    """A "Send to" button."""
+
+    def __init__(
+        self, paste_button: Any, tabname: str, source_text_component: Any = None, source_image_component: Any = None,
+        source_tabname: str | None = None, override_settings_component: Any = None,
+        paste_field_names: list[str] | None = None,
+    ) -> None:
+        self.paste_button, self.tabname = paste_button, tabname
+        self.source_text_component, self.source_image_component = source_text_component, source_image_component
+        self.source_tabname, self.override_settings_component = source_tabname, override_settings_component
+        self.paste_field_names = paste_field_names or []
+
+
+paste_fields: dict[str, dict[str, Any]] = {}
+registered_param_bindings: list[ParamBinding] = []
+
+
+def reset() -> None:
+    """Forget all fields and buttons."""
+    paste_fields.clear()
+    registered_param_bindings.clear()
+
+
+def register_paste_params_button(binding: ParamBinding) -> None:
+    """Remember a "Send to" button."""
+    registered_param_bindings.append(binding)
+
+
+def add_paste_fields(tabname: str, init_img: Any, fields: list | None, override_settings_component: Any = None) -> None:
+    """Declare what a paste into this tab fills in; plain pairs become PasteField."""
+    fields = [field if isinstance(field, PasteField) else PasteField(*field) for field in fields or []]
+    paste_fields[tabname] = {
+        "init_img": init_img, "fields": fields, "override_settings_component": override_settings_component,
+    }
+
+
+def quote(text: Any) -> Any:
+    """JSON-quoted when it has a comma, colon or newline, else unchanged."""
+    return json.dumps(text, ensure_ascii=False) if any(mark in str(text) for mark in ",:\n") else text
+
+
+def unquote(text: str) -> str:
+    """The opposite of `quote`; text that is no JSON string comes back unchanged."""
+    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _read_pairs(line: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in PAIR.findall(line):
+        value = unquote(value)
+        size = SIZE.match(value) if isinstance(value, str) else None
+        if size:
+            found[f"{key}-1"], found[f"{key}-2"] = size.groups()
+        else:
+            found[key] = value
+    return found
+
+
+def parse_generation_parameters(x: str, skip_fields: list[str] | None = None) -> dict[str, Any]:
+    """The keys of an infotext, with "Prompt" and "Negative prompt".
+
+    The last line holds parameters only if it has at least three pairs; a value such as 64x48 under "Size" is given
+    as "Size-1" and "Size-2".
+    """
+    *lines, last = x.strip().split("\n")
+    if len(PAIR.findall(last)) < 3:
+        lines, last = [*lines, last], ""
+    parts: dict[str, list[str]] = {"Prompt": [], "Negative prompt": []}
+    part = "Prompt"
+    for line in map(str.strip, lines):
+        if line.startswith(NEGATIVE):
+            part, line = "Negative prompt", line[len(NEGATIVE) :].strip()
+        parts[part].append(line)
+    params: dict[str, Any] = _read_pairs(last)
+    # Leading empty lines are dropped, as in the host.
+    params.update({key: "\n".join(_without_leading_empty(found)) for key, found in parts.items()})
+    for key, value in ABSENT.items():
+        params.setdefault(key, value)
+    for key in shared.opts.infotext_skip_pasting if skip_fields is None else skip_fields:
+        params.pop(key, None)
+    return params
+
+
+def _without_leading_empty(lines: list[str]) -> list[str]:
+    first = next((i for i, line in enumerate(lines) if line), len(lines))
+    return lines[first:]
+
+
+def create_override_settings_dict(text_pairs: list[str]) -> dict[str, Any]:
+    """["Clip skip: 2"] -> {"CLIP_stop_at_last_layers": 2}."""
+    params = {key.strip(): value.strip() for key, _, value in (pair.partition(":") for pair in text_pairs)}
+    return {
+        name: shared.opts.cast_value(name, params[info.infotext])
+        for name, info in shared.opts.data_labels.items()
+        if info.infotext in params
+    }
+
+
+def get_override_settings(params: dict[str, Any], *, skip_fields: Any = None) -> list[tuple[str, str, Any]]:
+    """(key, setting, value) for each key that belongs to a setting and differs from its current value."""
+    found = []
+    for name, info in shared.opts.data_labels.items():
+        key = info.infotext
+        if not key or key in (skip_fields or ()) or params.get(key) is None:
+            continue
+        if name == "sd_model_checkpoint" and shared.opts.disable_weights_auto_swap:
+            continue
+        value = shared.opts.cast_value(name, params[key])
+        if value != getattr(shared.opts, name, None):
+            found.append((key, name, value))
+    return found
+
+
+def last_params() -> str:
+    """The infotext of the last job, which pasting from an empty prompt restores."""
+    try:
+        with open(os.path.join(paths.data_path, "params.txt"), encoding="utf8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def is_update(value: Any) -> bool:
+    """Whether a value is what `gr.update` gives."""
+    return isinstance(value, dict) and value.get("__type__") in ("update", "generic_update")
+
+
+def field_update(component: Any, target: Any, params: dict[str, Any]) -> Any:
+    """What a paste does to one component: None and failing conversions mean no update."""
+    try:
+        value = target(params) if callable(target) else params.get(target)
+    except Exception:
+        errors.report(f"Error executing {target}", exc_info=True)
+        value = None
+    if value is None:
+        return gr.update()
+    if is_update(value):
+        return value
+    kind = type(component.value)
+    try:
+        if kind is bool and value == "False":
+            return gr.update(value=False)
+        return gr.update(value=float(value) if kind is int else kind(value))
+    except (TypeError, ValueError):
+        return gr.update()
+
+
+def connect_paste(button: Any, paste_fields: list, input_comp: Any, override_settings_component: Any, tabname: str) -> None:
+    """Make `button` read the infotext in `input_comp` into all fields."""
+
+    def paste(text: str) -> list:
+        text = text or last_params()
+        params = parse_generation_parameters(text)
+        script_callbacks.infotext_pasted_callback(text, params)
+        return [field_update(component, target, params) for component, target in paste_fields]
+
+    button.click(paste, [input_comp], [field[0] for field in paste_fields], show_progress="hidden")

@@ -1,0 +1,289 @@
+"""Checkpoints: which there are, which one is loaded."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from modules import devices, paths, prompt_parser, script_callbacks, shared
+from sd_prism.errors import PrismError, UnknownName
+
+SUFFIXES = (".safetensors", ".ckpt")
+HASHED_AT_ONCE = 256 * 2**20  # larger files are hashed when they are loaded, so that the list appears at once
+checkpoints_list: dict[str, CheckpointInfo] = {}
+checkpoint_aliases: dict[str, CheckpointInfo] = {}
+_hashes: dict[tuple[str, int, int], str] = {}
+
+
+def sha256(filename: str) -> str:
+    """The file's hash, remembered while the file does not change."""
+    stat = os.stat(filename)
+    key = (os.path.abspath(filename), stat.st_size, stat.st_mtime_ns)
+    if key not in _hashes:
+        with open(filename, "rb") as file:
+            digest = hashlib.sha256()
+            for block in iter(functools.partial(file.read, 2**20), b""):
+                digest.update(block)
+        _hashes[key] = digest.hexdigest()
+    return _hashes[key]
+
+
+class CheckpointInfo:
+    """One checkpoint file under all the names it answers to; the title is "name.safetensors [hash]"."""
+
+    def __init__(self, filename: str) -> None:
+        self.filename = filename
+        self.name = os.path.basename(filename)
+        self.name_for_extra = self.model_name = os.path.splitext(self.name)[0]
+        self.is_safetensors = filename.lower().endswith(".safetensors")
+        self.sha256: str | None = None
+        self.shorthash: str | None = None
+        self.metadata = self._metadata() if self.is_safetensors else {}
+        if os.path.getsize(filename) <= HASHED_AT_ONCE:
+            self._set_hash()
+
+    def _metadata(self) -> dict:
+        try:
+            with open(self.filename, "rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(size)) if size < 2**27 else {}
+            return dict(header.get("__metadata__", {}))
+        except (OSError, ValueError, AttributeError):
+            return {}  # a damaged file is told about when it is loaded
+
+    def _set_hash(self) -> None:
+        self.sha256 = sha256(self.filename)
+        self.shorthash = self.sha256[:10]
+
+    @property
+    def hash(self) -> str | None:
+        """The short hash."""
+        return self.shorthash
+
+    @property
+    def title(self) -> str:
+        """What menus show."""
+        return f"{self.name} [{self.shorthash}]" if self.shorthash else self.name
+
+    @property
+    def short_title(self) -> str:
+        """As `title`, without the file's ending."""
+        return f"{self.name_for_extra} [{self.shorthash}]" if self.shorthash else self.name_for_extra
+
+    @property
+    def ids(self) -> list[str]:
+        """Every name that means this file."""
+        names = [self.title, self.name, self.name_for_extra, self.short_title, self.filename]
+        return names + [x for x in (self.shorthash, self.sha256) if x]
+
+    def register(self) -> None:
+        """Add to the list; of two files with one name the first one registered keeps it."""
+        checkpoints_list.setdefault(self.title, self)
+        for name in self.ids:
+            checkpoint_aliases.setdefault(name, self)
+
+    def calculate_shorthash(self) -> str:
+        """Hash the file now if that has not been done."""
+        if self.shorthash is None:
+            checkpoints_list.pop(self.title, None)
+            self._set_hash()
+            self.register()
+        return str(self.shorthash)
+
+
+def model_folders() -> list[Path]:
+    """Where checkpoints are looked for: the user's folder, then those that ship with Prism."""
+    import sd_prism
+
+    shipped = Path(str(sd_prism.__file__)).parent / "miniatures"
+    return [Path(paths.models_path) / "Stable-diffusion", shipped]
+
+
+def list_models() -> None:
+    """Look for checkpoints anew; `--ckpt` comes first."""
+    checkpoints_list.clear()
+    checkpoint_aliases.clear()
+    files = [Path(shared.cmd_opts.ckpt)] if shared.cmd_opts.ckpt else []
+    for folder in model_folders():
+        if folder.is_dir():
+            found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            files += sorted(found, key=lambda file: file.name.lower())
+    for file in files:
+        if file.is_file():
+            CheckpointInfo(str(file)).register()
+
+
+def checkpoint_tiles(use_short: bool = False) -> list[str]:
+    """The titles; the spelling is the host's."""
+    return [x.short_title if use_short else x.title for x in checkpoints_list.values()]
+
+
+def get_closet_checkpoint_match(search_string: str | None) -> CheckpointInfo | None:
+    """The checkpoint with this name, hash, title or part of a title; the spelling is the host's."""
+    if not search_string:
+        return None
+    if search_string in checkpoint_aliases:
+        return checkpoint_aliases[search_string]
+    for text in (search_string, re.sub(r"\s*\[[^]]+]\s*$", "", search_string)):
+        found = [info for info in checkpoints_list.values() if text and text in info.title]
+        if found:
+            return min(found, key=lambda info: len(info.title))
+    return None
+
+
+def find(name: str) -> CheckpointInfo:
+    """As `get_closet_checkpoint_match`; an unknown name raises with the nearest known one."""
+    info = get_closet_checkpoint_match(name)
+    if info is None:
+        raise UnknownName("checkpoint", name, [x.name for x in checkpoints_list.values()])
+    return info
+
+
+def select_checkpoint() -> CheckpointInfo:
+    """The one that the settings name, else the first."""
+    if not checkpoints_list:
+        list_models()
+    info = get_closet_checkpoint_match(shared.opts.sd_model_checkpoint)
+    if info is None:
+        info = next(iter(checkpoints_list.values()), None)
+    if info is None:
+        folders = " or ".join(str(folder) for folder in model_folders())
+        raise PrismError(f"There is no checkpoint yet; put a .safetensors file into {folders}, or name one with --ckpt")
+    return info
+
+
+class StudioModel:
+    """A loaded checkpoint in the shape that scripts know.
+
+    `model.diffusion_model` is the UNet (diffusers), `first_stage_model` the VAE, `cond_stage_model` the text part.
+    """
+
+    cond_stage_key = "txt"
+    latent_channels = 4
+    is_sd3 = is_ssd = is_sdxl_inpaint = False
+
+    def __init__(self, loaded: Any, info: CheckpointInfo) -> None:
+        self.engine = loaded
+        self.sd_checkpoint_info = info
+        self.sd_model_checkpoint, self.sd_model_hash = info.filename, info.shorthash
+        self.filename = info.filename
+        self.model = SimpleNamespace(diffusion_model=loaded.unet, conditioning_key="crossattn")
+        self.first_stage_model, self.cond_stage_model = loaded.vae, loaded.text
+        self.parameterization = "v" if loaded.prediction_type.startswith("v") else "eps"
+        family = str(loaded.family).lower().replace(".", "").replace("_", "").replace(" ", "")
+        self.is_sdxl = "xl" in family
+        self.is_sd2 = not self.is_sdxl and "2" in family
+        self.is_sd1 = not (self.is_sdxl or self.is_sd2)
+        self.native_size = int(loaded.native_size)
+        self.device = devices.device
+        self.latent_channels = int(loaded.unet.config.in_channels)
+
+    @property
+    def alphas_cumprod(self) -> torch.Tensor:
+        """(1000,) of the training schedule."""
+        return self.create_denoiser().alphas_cumprod
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The UNet's type."""
+        return self.model.diffusion_model.dtype
+
+    def create_denoiser(self) -> Any:
+        """The model in k-diffusion's form."""
+        return self.engine.denoiser()
+
+    def get_learned_conditioning(self, texts: Any) -> Any:
+        """A tensor (N,T,C), or for SDXL a dict with "crossattn" and "vector"."""
+        cond = self.engine.text.encode(
+            list(texts), clip_skip=int(shared.opts.CLIP_stop_at_last_layers), width=getattr(texts, "width", None),
+            height=getattr(texts, "height", None),
+        )
+        if "vector" not in cond:
+            return cond["crossattn"]
+        return prompt_parser.DictWithShape(cond)
+
+    def apply_model(self, x: torch.Tensor, t: torch.Tensor, cond: Any) -> torch.Tensor:
+        """The network's own output (noise or v) at timestep t (N,)."""
+        return self.engine.predict(x, t, cond if isinstance(cond, dict) else {"crossattn": cond})
+
+    def decode_first_stage(self, z: torch.Tensor) -> torch.Tensor:
+        """Pictures (N,3,H,W) in -1..1."""
+        return self.engine.decode(z)
+
+    def encode_first_stage(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents of pictures in -1..1, already scaled."""
+        return self.engine.encode(images)
+
+    def get_first_stage_encoding(self, latent: torch.Tensor) -> torch.Tensor:
+        """`encode_first_stage` gives this already."""
+        return latent
+
+
+class SdModelData:
+    """The one loaded model."""
+
+    def __init__(self) -> None:
+        self.sd_model: StudioModel | None = None
+        self.lock = threading.RLock()
+
+    def get_sd_model(self) -> StudioModel:
+        """The loaded model; loads the chosen checkpoint at the first call."""
+        with self.lock:
+            if self.sd_model is None:
+                load_model()
+            assert self.sd_model is not None
+            return self.sd_model
+
+    def set_sd_model(self, v: Any, already_loaded: bool = False) -> None:
+        """Replace or (None) forget the model."""
+        self.sd_model = v
+
+
+model_data = SdModelData()
+
+
+def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_state_dict: Any = None) -> StudioModel:
+    """Load a checkpoint; when that fails the model loaded before stays."""
+    from sd_prism.studio import checkpoint
+
+    info = checkpoint_info or select_checkpoint()
+    with model_data.lock:
+        try:
+            loaded = checkpoint.load(info.filename)
+        except PrismError:
+            raise
+        except Exception as e:
+            raise PrismError(f"{info.name} could not be loaded ({type(e).__name__}: {e}); is the file complete?") from e
+        info.calculate_shorthash()
+        model_data.sd_model = StudioModel(loaded, info)
+        shared.opts.data["sd_model_checkpoint"] = info.title
+        shared.opts.data["sd_checkpoint_hash"] = info.sha256
+    script_callbacks.model_loaded_callback(model_data.sd_model)
+    # As the host: every registered network gets one call with nothing to do.
+    from modules import extra_networks
+
+    extra_networks.activate(SimpleNamespace(scripts=None, iteration=0), {})
+    return model_data.sd_model
+
+
+def reload_model_weights(sd_model: Any = None, info: CheckpointInfo | None = None, forced_reload: bool = False) -> StudioModel:
+    """Make the chosen checkpoint (or `info`) the loaded one; nothing happens when it is."""
+    current = model_data.sd_model
+    wanted = info or select_checkpoint()
+    if current is not None and not forced_reload and current.sd_checkpoint_info.filename == wanted.filename:
+        return current
+    return load_model(wanted)
+
+
+def unload_model_weights(sd_model: Any = None, info: Any = None) -> None:
+    """Forget the loaded model."""
+    model_data.sd_model = None

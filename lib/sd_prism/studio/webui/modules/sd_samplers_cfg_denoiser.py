@@ -1,0 +1,152 @@
+"""Classifier-free guidance around the model, with the callbacks of the cfg_denoiser family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from modules import prompt_parser, sd_samplers_common, shared
+from modules.script_callbacks import (
+    AfterCFGCallbackParams,
+    CFGDenoisedParams,
+    CFGDenoiserParams,
+    cfg_after_cfg_callback,
+    cfg_denoised_callback,
+    cfg_denoiser_callback,
+)
+
+CondsList = list[list[tuple[int, float]]]
+
+
+def catenate_conds(conds: list) -> Any:
+    """Conds joined along the batch."""
+    if isinstance(conds[0], dict):
+        joined = {key: torch.cat([cond[key] for cond in conds]) for key in conds[0]}
+        return prompt_parser.DictWithShape(joined)
+    return torch.cat(conds)
+
+
+def _as_dict(cond: Any) -> dict:
+    return dict(cond) if isinstance(cond, dict) else {"crossattn": cond}
+
+
+class CFGDenoiser(torch.nn.Module):
+    """Called by the sampler as `denoiser(x, sigma, ...)`; the rows are all conds first, then one uncond per image.
+
+    Attributes:
+        step: number of finished calls, which is also what prompt schedules count in.
+        steps, total_steps: steps of the job and calls that the sampler will make.
+    """
+
+    def __init__(self, sampler: Any) -> None:
+        super().__init__()
+        self.sampler = sampler
+        self.p: Any = None
+        self.model_wrap: Any = None
+        self.mask: Any = None
+        self.nmask: Any = None
+        self.init_latent: Any = None
+        self.steps: int | None = None
+        self.total_steps: int | None = None
+        self.step = 0
+        self.image_cfg_scale: float | None = None
+        self.cond_scale_miltiplier = 1.0  # the spelling is the host's
+        self.need_last_noise_uncond = False
+        self.last_noise_uncond: torch.Tensor | None = None
+        self.mask_before_denoising = False
+        self.padded_cond_uncond = self.padded_cond_uncond_v0 = False
+
+    @property
+    def inner_model(self) -> Any:
+        """The model as a denoiser in k-diffusion's form."""
+        if self.model_wrap is None:
+            self.model_wrap = self.sampler.config.options["wrap"](shared.sd_model.create_denoiser())
+        return self.model_wrap
+
+    def update_inner_model(self) -> None:
+        """The model was swapped: wrap the new one and take its conds."""
+        self.model_wrap = None
+        cond, uncond = self.p.get_conds()
+        self.sampler.sampler_extra_args.update(cond=cond, uncond=uncond)
+
+    def combine_denoised(self, x_out: torch.Tensor, conds_list: CondsList, uncond: Any, cond_scale: float) -> torch.Tensor:
+        """uncond + sum of weight * scale * (cond - uncond)."""
+        denoised_uncond = x_out[-uncond.shape[0] :]
+        denoised = denoised_uncond.clone()
+        for image, parts in enumerate(conds_list):
+            for row, weight in parts:
+                denoised[image] += (x_out[row] - denoised_uncond[image]) * (weight * cond_scale)
+        return denoised
+
+    def _blended(self, latent: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        from modules import scripts
+
+        blended = latent * self.nmask + self.init_latent * self.mask
+        mba = scripts.MaskBlendArgs(latent, self.nmask, self.init_latent, self.mask, blended, self, sigma)
+        if self.p.scripts is not None:
+            self.p.scripts.on_mask_blend(self.p, mba)
+        return mba.blended_latent
+
+    def _call_model(self, x: torch.Tensor, sigma: torch.Tensor, cond: Any, uncond: Any) -> torch.Tensor:
+        """One call, or two when the rows cannot be batched; `uncond` is None when it is skipped."""
+        if uncond is None:
+            return self.inner_model(x, sigma, cond=_as_dict(cond))
+        if shared.opts.batch_cond_uncond and cond.shape[1] == uncond.shape[1]:
+            return self.inner_model(x, sigma, cond=_as_dict(catenate_conds([cond, uncond])))
+        n = cond.shape[0]
+        return torch.cat([
+            self.inner_model(x[:n], sigma[:n], cond=_as_dict(cond)),
+            self.inner_model(x[n:], sigma[n:], cond=_as_dict(uncond)),
+        ])
+
+    def _skips_uncond(self, sigma: torch.Tensor, s_min_uncond: float, cond_scale: float) -> bool:
+        if s_min_uncond > 0 and self.step % 2 and float(sigma[0]) < s_min_uncond:
+            self.p.extra_generation_params["NGMS"] = s_min_uncond
+            return True
+        return cond_scale == 1.0
+
+    def forward(
+        self, x: torch.Tensor, sigma: torch.Tensor, uncond: Any, cond: Any, cond_scale: float,
+        s_min_uncond: float = 0.0, image_cond: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The guided, denoised latent of x (N,C,H,W) at sigma (N,)."""
+        state = shared.state
+        if state.interrupted or state.skipped:
+            raise sd_samplers_common.InterruptedException
+        if self.mask is not None and self.mask_before_denoising:
+            x = self._blended(x, sigma)
+        conds_list, text_cond = prompt_parser.reconstruct_multicond_batch(cond, self.step)
+        text_uncond = prompt_parser.reconstruct_cond_batch(uncond, self.step)
+        image_cond = x.new_zeros(x.shape[0], 5, 1, 1) if image_cond is None else image_cond
+        rows = [image for image, parts in enumerate(conds_list) for _ in parts] + list(range(x.shape[0]))
+        params = CFGDenoiserParams(
+            x[rows], image_cond[rows], sigma[rows], state.sampling_step, state.sampling_steps, text_cond, text_uncond, self
+        )
+        cfg_denoiser_callback(params)
+
+        x_out = self._both_outputs(params, conds_list, self._skips_uncond(sigma, s_min_uncond, cond_scale))
+        cfg_denoised_callback(CFGDenoisedParams(x_out, state.sampling_step, state.sampling_steps, self.inner_model))
+        if self.need_last_noise_uncond:
+            self.last_noise_uncond = x_out[-x.shape[0] :].clone()
+        denoised = self.combine_denoised(x_out, conds_list, params.text_uncond, cond_scale * self.cond_scale_miltiplier)
+        if self.mask is not None and not self.mask_before_denoising:
+            denoised = self._blended(denoised, sigma)
+        sd_samplers_common.store_latent(denoised)
+
+        after = AfterCFGCallbackParams(denoised, state.sampling_step, state.sampling_steps)
+        cfg_after_cfg_callback(after)
+        self.step += 1
+        return after.x
+
+    def _both_outputs(self, params: CFGDenoiserParams, conds_list: CondsList, skip_uncond: bool) -> torch.Tensor:
+        """Outputs of all cond rows and one uncond row per image; a skipped uncond is stood in for by the cond."""
+        if not skip_uncond:
+            return self._call_model(params.x, params.sigma, params.text_cond, params.text_uncond)
+        n = len(conds_list)
+        x_out = self._call_model(params.x[:-n], params.sigma[:-n], params.text_cond, None)
+        if all(len(parts) == 1 and parts[0][1] == 1.0 for parts in conds_list):
+            return torch.cat([x_out, x_out])
+        # Several AND parts at scale 1 still mean a sum of differences, which needs the real uncond.
+        uncond_out = self._call_model(params.x[-n:], params.sigma[-n:], params.text_uncond, None)
+        return torch.cat([x_out, uncond_out])

@@ -1,0 +1,129 @@
+"""One sampler object per pass: it makes the noise levels, calls the engine's function and reports progress."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from modules import sd_samplers_common, shared
+from modules.sd_samplers_cfg_denoiser import CFGDenoiser
+from sd_prism.studio import samplers as engine
+
+CHURN = {"s_churn": "Sigma churn", "s_tmin": "Sigma tmin", "s_tmax": "Sigma tmax", "s_noise": "Sigma noise"}
+
+
+class CFGDenoiserKDiffusion(CFGDenoiser):
+    """The denoiser that all samplers of the studio see."""
+
+
+class KDiffusionSampler:
+    """Sampler `name` for one pass of one batch."""
+
+    config: sd_samplers_common.SamplerData
+
+    def __init__(self, method: engine.Sampler) -> None:
+        self.method = method
+        self.func, self.funcname = method.function, method.function.__name__
+        self.model_wrap_cfg = CFGDenoiserKDiffusion(self)
+        self.sampler_extra_args: dict[str, Any] = {}
+        self.last_latent: torch.Tensor | None = None
+        self.stop_at: int | None = None
+        self.conditioning_key = "crossattn"
+        self.p: Any = None
+        self.eta: float | None = None
+
+    @property
+    def model_wrap(self) -> Any:
+        """The model in k-diffusion's form."""
+        return self.model_wrap_cfg.inner_model
+
+    def get_sigmas(self, p: Any, steps: int) -> torch.Tensor:
+        """(steps + 1,) noise levels, falling to 0."""
+        if p.sampler_noise_scheduler_override:
+            return p.sampler_noise_scheduler_override(steps)
+        return self.method.sigmas(p.scheduler or "Automatic", steps, self.model_wrap)
+
+    def callback_state(self, d: dict) -> None:
+        """After each step of the sampler."""
+        self.last_latent = d["denoised"]
+        if self.stop_at is not None and d["i"] > self.stop_at:
+            raise sd_samplers_common.InterruptedException
+        shared.state.step(d["i"])
+
+    def launch_sampling(self, steps: int, func: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Run; an interrupted run gives the last denoised latent."""
+        self.model_wrap_cfg.steps = steps
+        self.model_wrap_cfg.total_steps = self.config.total_steps(steps)
+        shared.state.sampling_steps, shared.state.sampling_step = steps, 0
+        try:
+            return func()
+        except sd_samplers_common.InterruptedException:
+            assert self.last_latent is not None
+            return self.last_latent
+
+    def initialize(self, p: Any, x: torch.Tensor, sigmas: torch.Tensor) -> dict[str, Any]:
+        """The extra arguments of the engine's function, and what they add to the infotext."""
+        self.p = self.model_wrap_cfg.p = p
+        self.model_wrap_cfg.step = 0
+        self.model_wrap_cfg.mask, self.model_wrap_cfg.nmask = getattr(p, "mask", None), getattr(p, "nmask", None)
+        accepted = inspect.signature(self.func).parameters
+        extra: dict[str, Any] = {}
+        if "noise_sampler" in accepted:
+            extra["noise_sampler"] = self._noise_sampler(p, x, sigmas)
+        if "eta" in accepted:
+            default = accepted["eta"].default
+            name = "eta_ddim" if self.method.own_timesteps else "eta_ancestral"
+            self.eta = extra["eta"] = p.eta if p.eta is not None else getattr(shared.opts, name)
+            if self.eta != default:
+                p.extra_generation_params["Eta DDIM" if self.method.own_timesteps else "Eta"] = self.eta
+        for field, key in CHURN.items():
+            value = getattr(p, field, None)
+            if field in accepted and value is not None and value != accepted[field].default:
+                extra[field] = p.extra_generation_params[key] = value
+        return extra
+
+    def _noise_sampler(self, p: Any, x: torch.Tensor, sigmas: torch.Tensor) -> Any:
+        if self.method.brownian:
+            return engine.brownian_noise(x, sigmas, p.seeds[: len(x)])
+        return lambda sigma, sigma_next: p.rng.next().to(x)
+
+    def _sample(self, p: Any, x: torch.Tensor, sigmas: torch.Tensor, steps: int, conds: tuple) -> torch.Tensor:
+        extra = self.initialize(p, x, sigmas)
+        self.last_latent = x
+        self.sampler_extra_args = {
+            "cond": conds[0], "uncond": conds[1], "image_cond": conds[2], "cond_scale": p.cfg_scale,
+            "s_min_uncond": p.s_min_uncond or 0.0,
+        }
+
+        def run() -> torch.Tensor:
+            return self.func(
+                self.model_wrap_cfg, x, sigmas, extra_args=self.sampler_extra_args, callback=self.callback_state, **extra
+            )
+
+        return self.launch_sampling(steps, run)
+
+    def sample(
+        self, p: Any, x: torch.Tensor, conditioning: Any, unconditional_conditioning: Any, steps: int | None = None,
+        image_conditioning: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Text-to-image: x is unit noise (N,C,H,W)."""
+        steps = steps or p.steps
+        sigmas = self.get_sigmas(p, steps).to(x)
+        start = self.method.begin(x, sigmas)
+        return self._sample(p, start, sigmas, steps, (conditioning, unconditional_conditioning, image_conditioning))
+
+
+def _data(method: engine.Sampler) -> sd_samplers_common.SamplerData:
+    options = {
+        "scheduler": method.default_schedule, "second_order": method.second_order, "brownian_noise": method.brownian,
+        "uses_noise": method.uses_noise, "wrap": method.wrap,
+    }
+    return sd_samplers_common.SamplerData(
+        method.name, lambda model: KDiffusionSampler(method), list(method.aliases), options
+    )
+
+
+samplers_data_k_diffusion = [_data(method) for method in engine.SAMPLERS.values()]

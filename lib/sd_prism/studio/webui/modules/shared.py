@@ -1,0 +1,60 @@
+"""What the whole host shares. `sd_model` loads the chosen checkpoint when it is first asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from modules import devices, paths, shared_options
+from modules.options import OptionHTML, OptionInfo, Options, options_section
+from modules.shared_cmd_options import cmd_opts, parser
+from modules.shared_state import State
+
+__all__ = ["OptionHTML", "OptionInfo", "cmd_opts", "opts", "options_section", "parser", "state"]
+
+opts = Options(shared_options.templates(), shared_options.restricted_opts)
+options_templates = opts.data_labels
+state = State()
+device = devices.device
+demo: Any = None
+sd_upscalers: list = []
+face_restorers: list = []
+hypernetworks: dict = {}
+parallel_processing_allowed = True
+total_tqdm = SimpleNamespace(clear=lambda: None, update=lambda: None, updateTotal=lambda total: None)
+
+
+def config_filename() -> str:
+    """Where the settings are kept."""
+    return os.path.join(paths.data_path, "config.json")
+
+
+def configure() -> None:
+    """Declare the settings anew and load their values; call after `paths.configure`."""
+    opts.data.clear()
+    opts.data_labels.clear()
+    for key, info in shared_options.templates().items():
+        opts.add_option(key, info)
+    for key in ("outdir_txt2img_samples", "outdir_txt2img_grids"):
+        opts.data[key] = os.path.join(paths.data_path, "outputs", key.removeprefix("outdir_").replace("samples", "images").replace("_", "-"))
+    opts.load(config_filename())
+
+
+class _Shared(ModuleType):
+    @property
+    def sd_model(self) -> Any:
+        """The loaded checkpoint."""
+        from modules import sd_models
+
+        return sd_models.model_data.get_sd_model()
+
+    @sd_model.setter
+    def sd_model(self, value: Any) -> None:
+        from modules import sd_models
+
+        sd_models.model_data.set_sd_model(value)
+
+
+sys.modules[__name__].__class__ = _Shared

@@ -1,0 +1,162 @@
+import argparse
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sd_prism import infotext
+from sd_prism.errors import OutOfRange, PrismError, UnknownName
+from sd_prism.settings import CUSTOM, FREEU, PANELS, Field
+
+
+def test_positional_order_of_freeu_is_frozen():
+    assert FREEU.names == ("enabled", "preset", "version", "b1", "s1", "b2", "s2")
+
+
+def test_labels_titles_and_infotext_keys_are_frozen():
+    assert FREEU.title == "Prism FreeU"
+    assert [one.label for one in FREEU.fields] == [
+        "Prism FreeU",
+        "Preset",
+        "Version",
+        "Stage 1 backbone",
+        "Stage 1 skip",
+        "Stage 2 backbone",
+        "Stage 2 skip",
+    ]
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.name)
+def test_labels_are_unique_within_a_panel(panel):
+    labels = [one.label for one in panel.fields]
+    assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.name)
+def test_defaults_pass_their_own_check_and_schema(panel):
+    jsonschema.Draft202012Validator.check_schema(panel.schema())
+    jsonschema.validate(panel.defaults(), panel.schema())
+    assert {one.name: one.check(one.default, "") for one in panel.fields} == panel.defaults()
+
+
+def test_short_positional_arguments_keep_defaults():
+    assert FREEU.read((True,)) == {**FREEU.defaults(), "enabled": True, "preset": "SD 1.5 (authors)"}
+    assert FREEU.read(()) == {**FREEU.defaults(), "preset": "SD 1.5 (authors)"}
+
+
+def test_positional_preset_wins_over_sliders_and_custom_stands_for_them():
+    named = FREEU.read((True, "SD 2.1 (authors)", "1", 3.0, 3.0, 3.0, 3.0))
+    assert (named["version"], named["b1"], named["s2"]) == ("2", 1.4, 0.2)
+    custom = FREEU.read((True, CUSTOM, "1", 1.1, 0.7, 1.2, 0.4))
+    assert custom == dict(zip(FREEU.names, (True, CUSTOM, "1", 1.1, 0.7, 1.2, 0.4)))
+
+
+def test_dict_form_is_on_unless_it_says_otherwise():
+    assert FREEU.read({"b1": 1.2})["enabled"] is True
+    assert FREEU.read([{"enabled": False}])["enabled"] is False
+
+
+def test_dict_form_lets_given_values_win_over_the_preset():
+    values = FREEU.read({"preset": "SDXL (authors)", "b1": 1.1})
+    assert (values["b1"], values["b2"], values["preset"]) == (1.1, 1.4, CUSTOM)
+
+
+def test_unknown_setting_names_the_nearest():
+    with pytest.raises(UnknownName, match='Prism FreeU setting "backbone" does not exist.*Known: enabled'):
+        FREEU.read({"backbone": 1})
+    with pytest.raises(UnknownName, match='did you mean "preset"'):
+        FREEU.read({"presett": "x"})
+
+
+def test_unknown_preset_names_the_nearest():
+    with pytest.raises(UnknownName, match=r'Preset "sd15 authors".*did you mean "SD 1.5 \(authors\)"'):
+        FREEU.read({"preset": "sd15 authors"})
+
+
+def test_out_of_range_names_field_range_and_nearest():
+    with pytest.raises(OutOfRange, match=r"Stage 1 backbone is 7.5; it must lie between 0 and 3.*Nearest: 3"):
+        FREEU.read({"b1": 7.5})
+
+
+@pytest.mark.parametrize("bad", ["fast", None, float("nan"), True, [1]])
+def test_what_is_no_number_is_refused(bad):
+    with pytest.raises(PrismError, match="Stage 1 backbone is .* must be a number"):
+        FREEU.read({"b1": bad})
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("on", True), ("0", False), (True, True)])
+def test_switches_understand_words(text, value):
+    assert FREEU["enabled"].check(text, "") is value
+
+
+def test_numbers_keep_the_type_of_their_default():
+    whole = Field("n", "N", 3, "", 0, 10)
+    assert whole.check("4", "") == 4
+    assert isinstance(FREEU["b1"].check(1, ""), float)
+
+
+values = st.fixed_dictionaries(
+    {
+        one.name: st.sampled_from(one.choices) if one.choices else st.floats(one.low, one.high, width=16)
+        for one in FREEU.fields
+        if one.name != "enabled"
+    }
+)
+
+
+@given(values)
+def test_infotext_round_trip(given_values):
+    complete = FREEU.read({**given_values, "enabled": True})
+    text = infotext.dumps(FREEU, complete)
+    assert not set(text) & set(",:\n")
+    again = infotext.loads(FREEU, text)
+    assert again.keys() == complete.keys()
+    for name, value in complete.items():
+        assert again[name] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value)
+
+
+def test_infotext_is_by_value():
+    text = infotext.dumps(FREEU, FREEU.read({"preset": "SD 1.5 (authors)"}))
+    assert text == "preset=SD 1.5 (authors); version=2; b1=1.5; s1=0.9; b2=1.6; s2=0.2"
+
+
+def test_infotext_of_another_version_still_reads():
+    text = "preset=Made in 2031; version=1; b1=1.25; new_thing=7; s1=0.5; b2=1; s2=1"
+    values = infotext.loads(FREEU, text)
+    assert (values["enabled"], values["preset"], values["b1"]) == (True, CUSTOM, 1.25)
+
+
+def test_missing_infotext_is_explicitly_off():
+    assert infotext.loads(FREEU, None) == FREEU.defaults()
+    assert infotext.loads(FREEU, None)["enabled"] is False
+
+
+@pytest.mark.parametrize("text", ['a="x; y=1"; b=2', "b", ";;;", '="', 'b1="unclosed'])
+def test_damaged_infotext_raises_prism_errors_only(text):
+    try:
+        infotext.loads(FREEU, text)
+    except PrismError:
+        pass
+
+
+def test_command_line_options_come_from_the_declaration():
+    parser = argparse.ArgumentParser()
+    for flag, keywords in FREEU.options():
+        parser.add_argument(flag, **keywords)
+    parsed = parser.parse_args(["--freeu.preset", "SDXL (authors)", "--freeu.b1", "1.2"])
+    assert vars(parsed)["freeu.preset"] == "SDXL (authors)"
+    assert "--freeu.b1 0..3" in parser.format_help()
+
+
+def test_axes_and_table_name_every_field():
+    assert [label for label, _ in FREEU.axes()][3] == "[Prism FreeU] Stage 1 backbone"
+    assert FREEU.markdown().count("\n") == len(FREEU.fields) + 1
+
+
+def test_preset_schema_accepts_a_saved_preset():
+    schema = FREEU.preset_schema()
+    saved = {"format": "prism.preset", "version": 1, "feature": "freeu", "name": "mine", "values": {"b1": 1.2}}
+    jsonschema.validate(saved, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**saved, "values": {"b1": 99}}, schema)
