@@ -286,20 +286,24 @@ _ATTENTION = re.compile(r"\\[()\[\]\\]|\\|\(|\[|:\s*([+-]?[.\d]+)\s*\)|\)|\]|[^\
 _BREAK = re.compile(r"\bBREAK\b")
 UP, DOWN = 1.1, 1 / 1.1
 BREAK = ("BREAK", -1.0)
+DEEPEST = 64  # brackets around one word that count; 1.1^64 is 445
 
 
 @dataclass
 class _Bracket:
+    """Pieces start..stop that a factor applies to; `rank` is its place in A1111's order of multiplications."""
+
     start: int
     stop: int
     factor: float
+    rank: tuple[int, int]
 
 
 def parse_emphasis(text: str) -> list[tuple[str, float]]:
     r"""Pieces of a prompt with their weights; BREAK is ("BREAK", -1).
 
     (a) is 1.1, (a:1.3) is 1.3, [a] is 1/1.1, they multiply, and `\(` is a literal bracket. Linear in the prompt;
-    weights of nested brackets may differ from A1111's in the last bit.
+    brackets more than 64 deep are read and change nothing.
     """
     pieces: list[tuple[str, float]] = []
     brackets: list[_Bracket] = []
@@ -307,14 +311,15 @@ def parse_emphasis(text: str) -> list[tuple[str, float]]:
 
     def close(kind: str, factor: float) -> None:
         bracket = open_brackets[kind].pop()
-        bracket.stop, bracket.factor = len(pieces), factor
+        bracket.stop, bracket.factor, bracket.rank = len(pieces), factor, (0, match.start())
 
     for match in _ATTENTION.finditer(text):
         token, weight = match[0], match[1]
         if token.startswith("\\"):
             pieces.append((token[1:], 1.0))
         elif token in open_brackets:
-            brackets.append(_Bracket(len(pieces), -1, UP if token == "(" else DOWN))
+            unclosed = (1, len(brackets)) if token == "(" else (2, len(brackets))
+            brackets.append(_Bracket(len(pieces), -1, UP if token == "(" else DOWN, unclosed))
             open_brackets[token].append(brackets[-1])
         elif weight is not None and open_brackets["("]:
             close("(", _factor(weight, token))
@@ -346,22 +351,18 @@ def _broken(text: str) -> list[tuple[str, float]]:
 
 def _multiplied(pieces: list[tuple[str, float]], brackets: list[_Bracket]) -> list[tuple[str, float]]:
     """Each piece's weight times the factors of the brackets around it."""
-    opening: dict[int, list[_Bracket]] = {}
-    for bracket in brackets:
-        bracket.stop = len(pieces) if bracket.stop < 0 else bracket.stop
-        if bracket.stop > bracket.start:
-            opening.setdefault(bracket.start, []).append(bracket)
-    products: dict[bool, list[tuple[int, float]]] = {True: [], False: []}  # round and square brackets may interleave
+    around: list[_Bracket] = []
+    waiting = 0
     result = []
     for i, (text, weight) in enumerate(pieces):
-        for stack in products.values():
-            while stack and stack[-1][0] <= i:
-                stack.pop()
-        for bracket in opening.get(i, []):
-            stack = products[bracket.factor != DOWN]
-            stack.append((bracket.stop, bracket.factor * (stack[-1][1] if stack else 1.0)))
-        for stack in products.values():
-            weight *= stack[-1][1] if stack else 1.0
+        around = [bracket for bracket in around if bracket.stop < 0 or bracket.stop > i]
+        while waiting < len(brackets) and brackets[waiting].start <= i:
+            bracket = brackets[waiting]
+            if (bracket.stop < 0 or bracket.stop > i) and len(around) < DEEPEST:
+                around.append(bracket)
+            waiting += 1
+        for bracket in sorted(around, key=lambda b: b.rank):
+            weight *= bracket.factor
         result.append((text, weight))
     return result
 
