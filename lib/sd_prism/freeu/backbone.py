@@ -37,7 +37,7 @@ def backbone_gain(h: Tensor, b: float) -> Tensor:
     """The gain of version 2 per sample and pixel, (N,1,H,W): 1 + (b - 1) * normalised mean over all channels."""
     m = channel_mean(h)
     lo, hi = m.amin((2, 3), keepdim=True), m.amax((2, 3), keepdim=True)
-    least = EPS * h[:, :, :1, :1].to(m.dtype).abs().mean(1, keepdim=True)
+    least = EPS * h[:, :, :1, :1].detach().to(m.dtype).abs().mean(1, keepdim=True)
     m_hat = (m - lo) / (hi - lo).maximum(least).clamp_min(torch.finfo(m.dtype).tiny)  # constant maps gain 1, not NaN
     return 1 + (b - 1) * m_hat
 
