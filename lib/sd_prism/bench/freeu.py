@@ -1,0 +1,142 @@
+"""FreeU's kernels against the formulas of its peers, re-typed, and against a floor that any in-place filter has.
+
+One thread, CPU time of this thread, the minimum over interleaved rounds: load on the machine then hits all alike.
+Read the ratios; the milliseconds are one machine's.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..freeu.backbone import backbone_
+from ..freeu.filter import skip_filter, skip_filter_
+
+Row = dict[str, Any]
+SKIPS = ((1280, 8, 8), (1280, 16, 16), (640, 32, 32), (320, 64, 64), (640, 64, 64), (320, 128, 128), (640, 52, 38))
+BACKBONES = ((1280, 32, 32), (640, 64, 64), (640, 128, 128))
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+BATCH, ROUNDS, SECONDS = 2, 30, 2.0
+
+
+def run(dtypes: tuple[str, ...] = ("f32", "bf16")) -> dict[str, Any]:
+    """Rows of milliseconds and of ratios to ours, for skip filter and backbone gain; well under 90 seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            rows = [skip_row(shape, name) for name in dtypes for shape in SKIPS]
+            rows += [backbone_row(shape, name) for name in dtypes for shape in BACKBONES]
+    finally:
+        torch.set_num_threads(threads)
+    return {"bench": "freeu", "torch": torch.__version__, "machine": platform.machine(), "threads": 1, "rows": rows}
+
+
+def skip_row(shape: tuple[int, int, int], dtype: str) -> Row:
+    """The skip filter at s = 0.2, R = 1: in place and into a new tensor, peers always the latter."""
+    x = torch.randn(BATCH, *shape, generator=torch.Generator().manual_seed(0)).to(DTYPES[dtype])
+    out, work = torch.empty_like(x), x.clone()
+    error = (skip_filter(x, 0.2).float() - fft_filter(x.float(), 0.2)).abs().max().item()
+    times = measure(
+        {
+            "ours": lambda: skip_filter_(work, 0.9),
+            "ours, new tensor": lambda: skip_filter(x, 0.2),
+            "diffusers": lambda: fft_filter(x, 0.2),
+            "ljleb": lambda: fft_filter_shifted_mask(x, 0.2),
+            "floor": lambda: torch.mul(x, 0.2, out=out),
+        }
+    )
+    return row("skip filter", shape, dtype, times, error)
+
+
+def backbone_row(shape: tuple[int, int, int], dtype: str) -> Row:
+    """The backbone gain, version 2, b = 1.5."""
+    h = torch.randn(BATCH, *shape, generator=torch.Generator().manual_seed(0)).to(DTYPES[dtype])
+    work, half = h.clone(), shape[0] // 2
+    error = (backbone_(h.clone(), 1.5).float() - mean_gain(h.float(), 1.5)).abs().max().item()
+    times = measure(
+        {
+            "ours": lambda: backbone_(work, 1.0001),
+            "comfy": lambda: mean_gain(work, 1.0001),
+            "floor": lambda: work[:, :half].mul_(1.0),
+        }
+    )
+    return row("backbone v2", shape, dtype, times, error)
+
+
+def row(what: str, shape: tuple[int, int, int], dtype: str, times: dict[str, float], error: float) -> Row:
+    ratios = {name: ms / times["ours"] for name, ms in times.items() if name != "ours"}
+    return {
+        "what": what,
+        "shape": "x".join(map(str, (BATCH, *shape))),
+        "dtype": dtype,
+        "ms": times,
+        "ratio": ratios,
+        "over_floor": times["ours"] / times["floor"],
+        "max_error": error,
+    }
+
+
+def measure(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Milliseconds of each call: the least of interleaved rounds, as many as fit into a few seconds."""
+    best = dict.fromkeys(calls, float("inf"))
+    end = time.monotonic() + SECONDS
+    for done in range(ROUNDS):
+        if done > 2 and time.monotonic() > end:
+            break
+        for name, call in calls.items():
+            for _ in range(2):  # the second finds its data in the cache, as FreeU does behind a concatenation
+                start = time.thread_time()
+                call()
+                best[name] = min(best[name], (time.thread_time() - start) * 1e3)
+    return best
+
+
+def fft_filter(x: Tensor, s: float) -> Tensor:
+    """As in diffusers, Comfy and Forge: shift, a mask of ones with a box, shift back; fp32 inside."""
+    height, width = x.shape[-2:]
+    spectrum = torch.fft.fftshift(torch.fft.fftn(x.float(), dim=(-2, -1)), dim=(-2, -1))
+    gain = torch.ones_like(spectrum.real)
+    gain[..., height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1] = s
+    spectrum = torch.fft.ifftshift(spectrum * gain, dim=(-2, -1))
+    return torch.fft.ifftn(spectrum, dim=(-2, -1)).real.to(x.dtype)
+
+
+def fft_filter_shifted_mask(x: Tensor, s: float, high: float = 1.0) -> Tensor:
+    """As in sd-webui-freeu: one mask for all planes, shifted with the spectrum."""
+    height, width = x.shape[-2:]
+    spectrum = torch.fft.fftshift(torch.fft.fftn(x.float(), dim=(-2, -1)), dim=(-2, -1))
+    gain = torch.full((height, width), float(high))
+    gain[height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1] = s
+    spectrum *= gain
+    return torch.fft.ifftn(torch.fft.ifftshift(spectrum, dim=(-2, -1)), dim=(-2, -1)).real.to(x.dtype)
+
+
+def mean_gain(h: Tensor, b: float) -> Tensor:
+    """As in Comfy's second node and in Forge: mean over channels, normalised per sample, assigned to half of h."""
+    m = h.mean(1).unsqueeze(1)
+    flat = m.view(len(h), -1)
+    hi, lo = flat.max(-1, keepdim=True).values[..., None, None], flat.min(-1, keepdim=True).values[..., None, None]
+    half = h.shape[1] // 2
+    h[:, :half] = h[:, :half] * ((b - 1) * ((m - lo) / (hi - lo)) + 1)
+    return h
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as text: our time, how many times longer each peer takes, and how far from the floor we are."""
+    peers = ("diffusers", "ljleb", "comfy")
+    head = f"{'':12} {'shape':15} {'dtype':5} {'ours ms':>8} {'new ms':>8}"
+    lines = [head + "".join(f" {peer:>9}" for peer in peers) + f" {'/ floor':>8} {'max error':>9}"]
+    for each in rows:
+        new = each["ms"].get("ours, new tensor")
+        line = f"{each['what']:12} {each['shape']:15} {each['dtype']:5} {each['ms']['ours']:8.3f} "
+        line += f"{new:8.3f}" if new is not None else f"{'-':>8}"
+        for peer in peers:
+            line += f" {each['ratio'][peer]:8.1f}x" if peer in each["ratio"] else f" {'-':>9}"
+        lines.append(line + f" {each['over_floor']:7.1f}x {each['max_error']:9.1e}")
+    return "\n".join(lines)
