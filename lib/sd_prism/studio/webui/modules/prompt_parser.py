@@ -57,7 +57,7 @@ def get_learned_conditioning_prompt_schedules(
     prompts: Sequence[str], base_steps: int, hires_steps: int | None = None, use_old_scheduling: bool = False
 ) -> list[list[list]]:
     """[[end step, text], ...] for each prompt."""
-    return [[list(item) for item in engine.parse_schedule(prompt, hires_steps or base_steps)] for prompt in prompts]
+    return [[list(item) for item in engine.parse_schedule(prompt, base_steps, hires_steps)] for prompt in prompts]
 
 
 def get_learned_conditioning(

@@ -342,9 +342,10 @@ class ScriptRunner:
         from modules.api import models
 
         controls = wrap_call(script.ui, script.filename, "ui", script.is_img2img)
-        script.controls = controls
         if controls is None:
             return
+        # An InputAccordion kept by its own name stands for its checkbox.
+        controls = script.controls = [getattr(control, "checkbox", control) for control in controls]
         script.name = wrap_call(script.title, script.filename, "title", default=script.filename).lower()
         for control in controls:
             control.custom_script_source = os.path.basename(script.filename)

@@ -205,7 +205,7 @@ class StudioModel:
         """A tensor (N,T,C), or for SDXL a dict with "crossattn" and "vector"."""
         cond = self.engine.text.encode(
             list(texts), clip_skip=int(shared.opts.CLIP_stop_at_last_layers), width=getattr(texts, "width", None),
-            height=getattr(texts, "height", None),
+            height=getattr(texts, "height", None), negative=getattr(texts, "is_negative_prompt", False),
         )
         if "vector" not in cond:
             return cond["crossattn"]

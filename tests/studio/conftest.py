@@ -1,0 +1,128 @@
+"""A host with a tiny random model behind it, and an extension that records every hook."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import pytest
+import torch
+
+from sd_prism.errors import PrismError
+from sd_prism.studio import denoiser, generate
+
+CONTEXT = 16
+
+
+class TinyText:
+    """Words to reproducible vectors, in place of CLIP."""
+
+    def encode(self, texts, *, clip_skip=1, width=None, height=None, negative=False):
+        rows = []
+        for text in texts:
+            source = torch.Generator().manual_seed(sum(map(ord, text)) + 7 * clip_skip)
+            rows.append(torch.randn(77 * (1 + len(text.split()) // 75), CONTEXT, generator=source))
+        longest = max(row.shape[0] for row in rows)
+        return {"crossattn": torch.stack([torch.cat([r, r[:1].expand(longest - len(r), -1)]) for r in rows])}
+
+    def token_count(self, text, *, steps=20):
+        return len(text.split()), 75
+
+
+class TinyModel:
+    """What `checkpoint.load` gives, at the smallest size."""
+
+    family, prediction_type, native_size, name, hash = "sd1", "epsilon", 64, "tiny", "0" * 10
+
+    def __init__(self, seed: int = 0) -> None:
+        from diffusers import UNet2DConditionModel
+
+        torch.manual_seed(seed)
+        self.unet = UNet2DConditionModel(
+            sample_size=8, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=CONTEXT,
+            attention_head_dim=4, norm_num_groups=4,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        ).eval()
+        self.vae, self.text = torch.nn.Identity(), TinyText()
+
+    def predict(self, x, t, cond):
+        return self.unet(x, t, encoder_hidden_states=cond["crossattn"]).sample
+
+    def denoiser(self):
+        return denoiser.Denoiser(self.predict, None, self.prediction_type)
+
+    def decode(self, z):
+        return torch.nn.functional.interpolate(z[:, :3], scale_factor=8).tanh()
+
+    def encode(self, images):
+        raise NotImplementedError
+
+
+def load_tiny(path):
+    """Files named tiny*.safetensors load; others are refused as the engine refuses them."""
+    path = Path(path)
+    if not path.name.startswith("tiny"):
+        raise PrismError(f"{path.name} is no checkpoint: the header is damaged")
+    return TinyModel(seed=len(path.stem))
+
+
+RECORDER = Path(__file__).with_name("recorder.py")
+
+
+def make_extension(folder: Path, **scripts: str) -> Path:
+    """An extension folder with these script files."""
+    (folder / "scripts").mkdir(parents=True)
+    for name, source in scripts.items():
+        (folder / "scripts" / f"{name}.py").write_text(source, encoding="utf8")
+    return folder
+
+
+@pytest.fixture()
+def extension(tmp_path):
+    """extension("name", script=source, ...) writes an extension folder."""
+    return lambda name, **scripts: make_extension(tmp_path / name, **scripts)
+
+
+@pytest.fixture()
+def data(tmp_path, monkeypatch):
+    """A data folder with two tiny checkpoints and a damaged one; the engine is the tiny one."""
+    checkpoint = SimpleNamespace(load=load_tiny)
+    monkeypatch.setitem(sys.modules, "sd_prism.studio.checkpoint", checkpoint)
+    import sd_prism.studio
+
+    monkeypatch.setattr(sd_prism.studio, "checkpoint", checkpoint, raising=False)
+    folder = tmp_path / "data"
+    models = folder / "models" / "Stable-diffusion"
+    models.mkdir(parents=True)
+    for name in ("tiny.safetensors", "tiny-two.safetensors", "zdamaged.safetensors"):
+        (models / name).write_bytes(name.encode())
+    return folder
+
+
+@pytest.fixture()
+def open_host(data):
+    """Open a host with these extensions; closed after the test."""
+
+    def opened(*extensions: Path, page: bool = False):
+        generate.open_host(data_dir=data, extensions=extensions, builtin=False)
+        if not page:
+            generate.build_without_page()
+        from modules import shared
+
+        return shared
+
+    yield opened
+    generate.close_host()
+
+
+@pytest.fixture()
+def recorder(tmp_path):
+    """The recording extension and its log."""
+    folder = make_extension(tmp_path / "recorder", recorder=RECORDER.read_text(encoding="utf8"))
+    log = folder / "log.txt"
+    return SimpleNamespace(folder=folder, log=log, lines=lambda: log.read_text().splitlines())
