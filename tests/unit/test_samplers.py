@@ -8,7 +8,7 @@ from sd_prism.errors import PrismError, UnknownName
 from sd_prism.studio.denoiser import Denoiser, scaled_linear_alphas
 from sd_prism.studio.samplers import SAMPLERS, ancestral_step, brownian_noise, sampler
 
-DDPM_KEYS = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
+DDPM_KEYS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 SPREAD = 0.7  # standard deviation of the Gaussian data below
 
 
@@ -47,7 +47,7 @@ def diffusers_run(scheduler, x, timesteps=None, count=10):
 def test_agrees_with_diffusers_on_karras_levels(name, scheduler):
     import diffusers
 
-    extra = dict(final_sigmas_type="zero", euler_at_final=True) if "DPM" in scheduler else {}
+    extra = {"final_sigmas_type": "zero", "euler_at_final": True} if "DPM" in scheduler else {}
     theirs = getattr(diffusers, scheduler)(**DDPM_KEYS, use_karras_sigmas=True, timestep_spacing="linspace", **extra)
     theirs.set_timesteps(10)
     sigmas = theirs.sigmas.clone()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -147,7 +147,7 @@ class _Alternate:
     options: list[_Group]
 
 
-_Node = Union[str, _Group, _Scheduled, _Alternate]
+_Node = str | _Group | _Scheduled | _Alternate
 
 
 @dataclass

@@ -1,0 +1,349 @@
+"""Small random models written in LDM's layout, read back, and compared with the modules they came from."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from sd_prism.errors import PrismError
+from sd_prism.studio import ldm_keys
+from sd_prism.studio.checkpoint import inspect, load, predicts_v
+
+ATTENTION = {"sd1": (True, True, True, False), "sd2": (True, True, True, False), "sdxl": (False, True, True)}
+DEPTH = {"sd1": [1, 1, 1, 1], "sd2": [1, 1, 1, 1], "sdxl": [1, 2, 3]}
+CONTEXT = {"sd1": 64, "sd2": 128, "sdxl": 64 + 128}
+POOLED = 32
+CLIP_PREFIX = {"sd1": "cond_stage_model.transformer.", "sdxl": "conditioner.embedders.0.transformer."}
+OPEN_PREFIX = {"sd2": "cond_stage_model.model.", "sdxl": "conditioner.embedders.1.model."}
+
+
+def small_unet(family):
+    from diffusers import UNet2DConditionModel
+
+    attention = ATTENTION[family]
+    extra = {}
+    if family == "sdxl":
+        extra = {"addition_embed_type": "text_time", "addition_time_embed_dim": 256}
+        extra["projection_class_embeddings_input_dim"] = POOLED + 6 * 256
+    return UNet2DConditionModel(
+        block_out_channels=(32, 64, 64, 64)[: len(attention)],
+        layers_per_block=2,
+        down_block_types=["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention],
+        up_block_types=["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attention)],
+        transformer_layers_per_block=DEPTH[family],
+        attention_head_dim=8 if family == "sd1" else 1,
+        cross_attention_dim=CONTEXT[family],
+        use_linear_projection=family != "sd1",
+        norm_num_groups=32,
+        **extra,
+    ).eval()
+
+
+def small_vae():
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 4,
+        up_block_types=["UpDecoderBlock2D"] * 4,
+        block_out_channels=(32, 32, 64, 64),
+        layers_per_block=2,
+        norm_num_groups=32,
+    ).eval()
+
+
+def small_text(width, act, projected):
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=3,
+        num_attention_heads=width // 64,
+        projection_dim=POOLED,
+        hidden_act=act,
+        bos_token_id=49406,
+        eos_token_id=49407,
+    )
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()
+
+
+def open_clip_state(model):
+    state, thirds = {}, {}
+    for name, tensor in model.state_dict().items():
+        theirs, third = ldm_keys.transformers_to_open_clip(name.removeprefix("text_model."))
+        if third is None:
+            state[theirs] = tensor.T if theirs == "text_projection" else tensor
+        else:
+            thirds.setdefault(theirs, {})[third] = tensor
+    return {**state, **{name: torch.cat([t[i] for i in range(3)]) for name, t in thirds.items()}}
+
+
+class Original:
+    """The modules of one small model and its LDM state."""
+
+    def __init__(self, family, text_model_prefix=True):
+        torch.manual_seed(0)
+        self.unet, self.vae = small_unet(family), small_vae()
+        shape = ldm_keys.UNetShape(2, ATTENTION[family])
+        unet = {ldm_keys.UNET + ldm_keys.unet_to_ldm(n, shape): t for n, t in self.unet.state_dict().items()}
+        vae = {ldm_keys.vae_to_ldm(n): t for n, t in self.vae.state_dict().items()}
+        is_conv = [n for n, t in vae.items() if ".attn_1." in n and t.ndim == 2]
+        vae = {ldm_keys.VAE + n: t[:, :, None, None] if n in is_conv else t for n, t in vae.items()}
+        self.state, self.texts = {**unet, **vae}, []
+        if family in CLIP_PREFIX:
+            self.texts.append(small_text(64, "quick_gelu", False))
+            prefix = CLIP_PREFIX[family] + ("text_model." if text_model_prefix else "")
+            state = self.texts[-1].state_dict()
+            self.state |= {prefix + n.removeprefix("text_model."): t for n, t in state.items()}
+        if family in OPEN_PREFIX:
+            self.texts.append(small_text(128, "gelu", family == "sdxl"))
+            self.state |= {OPEN_PREFIX[family] + n: t for n, t in open_clip_state(self.texts[-1]).items()}
+            self.state[OPEN_PREFIX[family] + "logit_scale"] = torch.tensor(4.6)
+        self.state["alphas_cumprod"] = torch.zeros(1000)
+        self.state["model_ema.decay"] = torch.tensor(0.5)
+
+    def save(self, path, dtype=torch.float32):
+        save_file({n: t.to(dtype).contiguous() for n, t in self.state.items()}, path)
+        return path
+
+
+@pytest.fixture(scope="module")
+def originals():
+    return {family: Original(family) for family in ATTENTION}
+
+
+@pytest.mark.parametrize("family", ATTENTION)
+def test_a_small_model_of_each_family_comes_back_equal(family, originals, tmp_path):
+    original = originals[family]
+    model = load(original.save(tmp_path / "small.safetensors"))
+    assert model.family == family and model.name == "small" and model.prediction_type == "epsilon"
+    cond = model.text.encode(["a cat", "a dog in the snow"])
+    x, t = torch.randn(2, 4, 8, 8), torch.tensor([10.5, 800.0])
+    added = None
+    if family == "sdxl":
+        vector = cond["vector"]
+        sizes = torch.tensor([[1024, 1024, 0, 0, 1024, 1024]]).repeat(2, 1)
+        added = {"text_embeds": vector[:, :POOLED], "time_ids": sizes}
+    with torch.no_grad():
+        want = original.unet(x, t, cond["crossattn"], added_cond_kwargs=added).sample
+        latents = original.vae.encode(torch.ones(1, 3, 32, 32)).latent_dist.mode() * model.vae.config.scaling_factor
+    assert torch.allclose(model.predict(x, t, cond), want, atol=1e-5)
+    assert torch.allclose(model.encode(torch.ones(1, 3, 32, 32)), latents, atol=1e-5)
+    assert model.decode(latents).shape == (1, 3, 32, 32)
+
+
+def test_sd1_text_is_the_last_state_and_clip_skip_the_one_before(originals, tmp_path):
+    model, clip = load(originals["sd1"].save(tmp_path / "m.safetensors")), originals["sd1"].texts[0]
+    ids = torch.tensor([[49406, 320, 2368, *[49407] * 74]])
+    with torch.no_grad():
+        out = clip(ids, output_hidden_states=True)
+        skipped = clip.final_layer_norm(out.hidden_states[-2])
+    assert torch.allclose(model.text.encode(["a cat"])["crossattn"], out.last_hidden_state, atol=1e-5)
+    assert torch.allclose(model.text.encode(["a cat"], clip_skip=2)["crossattn"], skipped, atol=1e-5)
+    with pytest.raises(PrismError, match="clip skip is 4; this model's text encoder has 3 layers"):
+        model.text.encode(["a cat"], clip_skip=4)
+
+
+def test_sd2_text_is_the_normalised_state_before_the_last_padded_with_zeros(originals, tmp_path):
+    model, clip = load(originals["sd2"].save(tmp_path / "m.safetensors")), originals["sd2"].texts[0]
+    with torch.no_grad():
+        out = clip(torch.tensor([[49406, 320, 2368, 49407, *[0] * 73]]), output_hidden_states=True)
+        want = clip.final_layer_norm(out.hidden_states[-2])
+    assert torch.allclose(model.text.encode(["a cat"], clip_skip=2)["crossattn"], want, atol=1e-5)
+
+
+def test_sdxl_joins_two_encoders_and_a_size_vector(originals, tmp_path):
+    model, (one, two) = load(originals["sdxl"].save(tmp_path / "m.safetensors")), originals["sdxl"].texts
+    cond = model.text.encode(["a cat"], width=832, height=1216)
+    with torch.no_grad():
+        first = one(torch.tensor([[49406, 320, 2368, *[49407] * 74]]), output_hidden_states=True).hidden_states[-2]
+        second = two(torch.tensor([[49406, 320, 2368, 49407, *[0] * 73]]), output_hidden_states=True)
+    assert torch.allclose(cond["crossattn"], torch.cat([first, second.hidden_states[-2]], -1), atol=1e-5)
+    assert torch.allclose(cond["vector"][:, :POOLED], second.text_embeds, atol=1e-5)
+    assert cond["vector"].shape == (1, POOLED + 6 * 256)
+    assert cond["vector"][0, POOLED] == pytest.approx(float(torch.tensor(1216.0).cos()), abs=1e-4)
+    empty = model.text.encode([""], negative=True)
+    assert not empty["crossattn"].any() and not empty["vector"][:, :POOLED].any() and empty["vector"].any()
+
+
+def test_both_spellings_of_the_clip_prefix_load(originals, tmp_path):
+    short = Original("sd1", text_model_prefix=False)
+    a = load(originals["sd1"].save(tmp_path / "a.safetensors")).text.encode(["fish"])["crossattn"]
+    b = load(short.save(tmp_path / "b.safetensors")).text.encode(["fish"])["crossattn"]
+    assert torch.equal(a, b)
+
+
+def test_a_compact_token_table_is_expanded(originals, tmp_path):
+    name = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
+    ids = torch.tensor([320, 2368, 49406, 49407])
+    state = {**originals["sd1"].state, "prism.token_ids": ids.int(), name: originals["sd1"].state[name][ids]}
+    save_file({n: t.contiguous() for n, t in state.items()}, tmp_path / "compact.safetensors")
+    full = load(originals["sd1"].save(tmp_path / "full.safetensors"))
+    compact = load(tmp_path / "compact.safetensors")
+    table = compact.text.encoders[0].model.state_dict()["embeddings.token_embedding.weight"]
+    assert table.shape == (49408, 64) and not table[321].any()
+    assert torch.equal(compact.text.encode(["a cat"])["crossattn"], full.text.encode(["a cat"])["crossattn"])
+
+
+def test_a_yaml_beside_the_file_decides(originals, tmp_path):
+    path = originals["sd1"].save(tmp_path / "v.safetensors", torch.float16)
+    (tmp_path / "v.yaml").write_text(
+        "model: {params: {parameterization: v, image_size: 16, unet_config: {params: {num_heads: 2}}}}"
+    )
+    header, model = inspect(path), load(path)
+    assert (header.prediction_type, header.native_size, header.dtype) == ("v_prediction", 128, "float16")
+    assert model.unet.config.attention_head_dim == (2, 2, 2, 2) and model.denoiser().prediction_type == "v_prediction"
+
+
+def test_inspect_reads_parts_and_family(originals, tmp_path):
+    header = inspect(originals["sdxl"].save(tmp_path / "x.safetensors"))
+    assert (header.family, header.parts, header.native_size) == ("sdxl", ("unet", "vae", "text"), 1024)
+    assert inspect(originals["sd2"].save(tmp_path / "y.safetensors")).notes[0].startswith("prediction type unknown")
+
+
+def test_v_prediction_keys_of_sdxl(originals, tmp_path):
+    state = {**originals["sdxl"].state, "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
+    save_file({n: t.contiguous() for n, t in state.items()}, tmp_path / "v.safetensors")
+    model = load(tmp_path / "v.safetensors")
+    assert model.prediction_type == "v_prediction" and model.alphas_cumprod[-1] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "says"),
+    [
+        ("lora_unet_down_blocks_0.lora_down.weight", "lora", "is a LoRA"),
+        ("first_stage_model.decoder.conv_in.weight", "vae", "is a VAE alone"),
+        ("model.diffusion_model.clip_txt_mapper.weight", "cascade", "Stable Cascade"),
+        ("something.else", "unknown", "no Stable Diffusion 1, 2 or XL"),
+    ],
+)
+def test_other_files_are_named(name, family, says, tmp_path):
+    save_file({name: torch.zeros(2, 2)}, tmp_path / "f.safetensors")
+    assert inspect(tmp_path / "f.safetensors").family == family
+    with pytest.raises(PrismError, match=says):
+        load(tmp_path / "f.safetensors")
+
+
+def test_damaged_files_say_so(originals, tmp_path):
+    path = originals["sd1"].save(tmp_path / "m.safetensors")
+    data = path.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[:-100])
+    with pytest.raises(PrismError, match="its header announces"):
+        inspect(tmp_path / "cut.safetensors")
+    broken = b"{not json"
+    cases = {"empty": b"", "long": struct.pack("<Q", 10**9) + b"{}", "json": struct.pack("<Q", len(broken)) + broken}
+    cases["list"] = struct.pack("<Q", 2) + b"[]"
+    for name, content in cases.items():
+        (tmp_path / f"{name}.safetensors").write_bytes(content)
+        with pytest.raises(PrismError, match="download it again"):
+            inspect(tmp_path / f"{name}.safetensors")
+
+
+def test_missing_and_pickled_files_are_refused(tmp_path):
+    with pytest.raises(PrismError, match="does not exist"):
+        inspect(tmp_path / "none.safetensors")
+    (tmp_path / "old.ckpt").write_bytes(b"\x80\x02")
+    with pytest.raises(PrismError, match="is a pickle, which can run any code"):
+        load(tmp_path / "old.ckpt")
+
+
+def test_missing_and_unexpected_weights_are_listed(originals, tmp_path):
+    state = dict(originals["sd1"].state)
+    state["first_stage_model.decoder.extra.weight"] = torch.zeros(1)
+    del state["first_stage_model.decoder.conv_out.bias"]
+    save_file({n: t.contiguous() for n, t in state.items()}, tmp_path / "m.safetensors")
+    with pytest.raises(PrismError, match=r"VAE weights: 1 missing \(decoder.conv_out.bias\); 1 unexpected"):
+        load(tmp_path / "m.safetensors")
+    no_vae = {n: t for n, t in state.items() if not n.startswith(ldm_keys.VAE)}
+    save_file({n: t.contiguous() for n, t in no_vae.items()}, tmp_path / "n.safetensors")
+    with pytest.raises(PrismError, match="has no vae"):
+        load(tmp_path / "n.safetensors")
+
+
+def test_the_hash_is_a1111s(originals, tmp_path):
+    import hashlib
+
+    path = originals["sd1"].save(tmp_path / "m.safetensors")
+    model = load(path)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    next(model.unet.parameters()).data.zero_()  # writing to a loaded weight leaves the file alone
+    assert model.sha256 == before and model.hash == before[:10]
+
+
+def test_the_sd2_guess_reads_the_networks_answer(originals):
+    unet = small_unet("sd2")
+    unet.conv_out.weight.data.zero_()
+    unet.conv_out.bias.data.fill_(-2.0)
+    assert predicts_v(unet)
+    unet.conv_out.bias.data.fill_(0.5)
+    assert not predicts_v(unet)
+
+
+def test_a_diffusers_folder_loads_the_same_model(originals, tmp_path):
+    original = originals["sd1"]
+    for name, part in {"unet": original.unet, "vae": original.vae, "text_encoder": original.texts[0]}.items():
+        part.save_pretrained(tmp_path / "folder" / name)
+    (tmp_path / "folder" / "scheduler").mkdir()
+    scheduler = tmp_path / "folder" / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps({"prediction_type": "v_prediction", "beta_start": 0.00085, "beta_end": 0.012}))
+    folder, single = load(tmp_path / "folder"), load(original.save(tmp_path / "m.safetensors"))
+    assert (folder.family, folder.prediction_type, folder.name) == ("sd1", "v_prediction", "folder")
+    cond, x, t = single.text.encode(["a cat"]), torch.randn(1, 4, 8, 8), torch.tensor([300.0])
+    assert torch.equal(folder.text.encode(["a cat"])["crossattn"], cond["crossattn"])
+    assert torch.allclose(folder.predict(x, t, cond), single.predict(x, t, cond), atol=1e-4)
+    assert len(folder.hash) == 10
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ATTENTION)
+def test_the_unet_map_is_diffusers_own_and_inverts(family, originals):
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    original = originals[family]
+    ldm = {n: n for n in original.state if n.startswith(ldm_keys.UNET)}
+    theirs = convert_ldm_unet_checkpoint(ldm, dict(original.unet.config))
+    shape = ldm_keys.UNetShape.of(n.removeprefix(ldm_keys.UNET) for n in ldm)
+    assert shape == ldm_keys.UNetShape(2, ATTENTION[family])
+    assert set(theirs) == set(original.unet.state_dict())
+    for diffusers_name, ldm_name in theirs.items():
+        name = ldm_name.removeprefix(ldm_keys.UNET)
+        assert ldm_keys.unet_to_diffusers(name, shape) == diffusers_name
+        assert ldm_keys.unet_to_ldm(diffusers_name, shape) == name
+
+
+def test_the_vae_map_is_diffusers_own_and_inverts(originals):
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    ldm = {n: t for n, t in originals["sd1"].state.items() if n.startswith(ldm_keys.VAE)}
+    marked = {n: torch.full_like(t, float(i)) for i, (n, t) in enumerate(ldm.items())}
+    theirs = convert_ldm_vae_checkpoint(marked, {"down_block_types": [0] * 4, "up_block_types": [0] * 4})
+    assert set(theirs) == set(originals["sd1"].vae.state_dict())
+    for name, tensor in marked.items():
+        short = name.removeprefix(ldm_keys.VAE)
+        assert theirs[ldm_keys.vae_to_diffusers(short)].flatten()[0] == tensor.flatten()[0]
+        assert ldm_keys.vae_to_ldm(ldm_keys.vae_to_diffusers(short)) == short
+
+
+def test_the_open_clip_map_is_diffusers_own(originals):
+    from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+
+    prefix, clip = OPEN_PREFIX["sdxl"], originals["sdxl"].texts[1]
+    state = {n: t for n, t in originals["sdxl"].state.items() if n.startswith(prefix)}
+    state[prefix + "text_projection"] = state[prefix + "text_projection"].contiguous()
+    theirs = {n.removeprefix("text_model."): t for n, t in convert_open_clip_checkpoint(clip, state, prefix).items()}
+    assert set(theirs) == {n.removeprefix("text_model.") for n in clip.state_dict()}
+    for name in (n.removeprefix(prefix) for n in state if not n.endswith("logit_scale")):
+        for part, mine in enumerate(ldm_keys.open_clip_to_transformers(name)):
+            ours, third = ldm_keys.transformers_to_open_clip(mine)
+            assert mine in theirs and ours == name and third in (None, part)
+
+
+def test_a_foreign_name_is_refused():
+    with pytest.raises(PrismError, match="is no name of a Stable Diffusion"):
+        ldm_keys.unet_to_diffusers("double_blocks.0.img_attn.qkv.weight")
