@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from sd_prism.errors import PrismError
 from sd_prism.studio import ldm_keys
-from sd_prism.studio.checkpoint import inspect, load, predicts_v
+from sd_prism.studio.checkpoint import Sidecar, family_config, inspect, load, predicts_v, unet_config
 
 ATTENTION = {"sd1": (True, True, True, False), "sd2": (True, True, True, False), "sdxl": (False, True, True)}
 DEPTH = {"sd1": [1, 1, 1, 1], "sd2": [1, 1, 1, 1], "sdxl": [1, 2, 3]}
@@ -347,3 +347,48 @@ def test_the_open_clip_map_is_diffusers_own(originals):
 def test_a_foreign_name_is_refused():
     with pytest.raises(PrismError, match="is no name of a Stable Diffusion"):
         ldm_keys.unet_to_diffusers("double_blocks.0.img_attn.qkv.weight")
+
+
+SD1 = {"cross_attention_dim": 768, "attention_head_dim": 8}
+SD2 = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True}
+SDXL = {
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "use_linear_projection": True,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": [1, 2, 10],
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+
+@pytest.mark.parametrize(("family", "config"), [("sd1", SD1), ("sd2", SD2), ("sdxl", SDXL)])
+def test_the_published_unets_are_recognised_from_their_shapes(family, config):
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        published = UNet2DConditionModel(**config)
+        shape = ldm_keys.UNetShape(2, ATTENTION[family])
+        shapes = {ldm_keys.unet_to_ldm(n, shape): tuple(t.shape) for n, t in published.state_dict().items()}
+        derived = unet_config(shapes, family_config(family)["unet"], Sidecar())
+        again = UNet2DConditionModel(**derived)
+    assert {n: t.shape for n, t in again.state_dict().items()} == {
+        n: t.shape for n, t in published.state_dict().items()
+    }
+    heads = [m.heads for n, m in published.named_modules() if n.endswith("attn2")]
+    assert [m.heads for n, m in again.named_modules() if n.endswith("attn2")] == heads
+
+
+def test_a_picture_from_noise_to_pixels(originals, tmp_path):
+    from sd_prism.studio.rng import ImageRNG
+    from sd_prism.studio.samplers import sampler
+
+    model, dpm = load(originals["sd1"].save(tmp_path / "m.safetensors")), sampler("DPM++ 2M")
+    cond, rng = model.text.encode(["a (red:1.2) fish", "a fish"]), ImageRNG((4, 8, 8), [1, 2])
+    denoiser = dpm.wrap(model.denoiser())
+    sigmas = dpm.sigmas("Automatic", 3, denoiser)
+    latents = dpm.function(denoiser, dpm.begin(rng.next(), sigmas), sigmas, extra_args={"cond": cond})
+    assert torch.isfinite(model.decode(latents)).all() and model.decode(latents).shape == (2, 3, 64, 64)
