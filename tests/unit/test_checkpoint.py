@@ -236,6 +236,9 @@ def test_damaged_files_say_so(originals, tmp_path):
         inspect(tmp_path / "cut.safetensors")
     broken = b"{not json"
     cases = {"empty": b"", "long": struct.pack("<Q", 10**9) + b"{}", "json": struct.pack("<Q", len(broken)) + broken}
+    entry = b'{"a": {"dtype": 1, "shape": 5}}'
+    cases["entry"] = struct.pack("<Q", len(entry)) + entry
+    cases["deep"] = struct.pack("<Q", 200_000) + b"[" * 200_000
     cases["list"] = struct.pack("<Q", 2) + b"[]"
     for name, content in cases.items():
         (tmp_path / f"{name}.safetensors").write_bytes(content)

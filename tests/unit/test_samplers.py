@@ -64,18 +64,22 @@ def test_agrees_with_diffusers_on_karras_levels(name, scheduler):
     assert torch.allclose(ours, reference, atol=2e-3, rtol=1e-3)
 
 
-def test_ddim_agrees_with_diffusers_on_a1111_timesteps():
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_ddim_agrees_with_diffusers_on_a1111_timesteps(eta):
     from diffusers import DDIMScheduler
 
     denoiser, ddim = Denoiser(network), sampler("DDIM")
     sigmas = ddim.sigmas("Karras", 10, denoiser)
-    ours = ddim.function(denoiser, ddim.begin(noise(), sigmas), sigmas)
+    ours = ddim.function(
+        denoiser, ddim.begin(noise(), sigmas), sigmas, eta=eta, noise_sampler=lambda s, _: noise(int(s * 100))
+    )
     theirs = DDIMScheduler(**DDPM_KEYS, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     theirs.set_timesteps(10)
     assert theirs.timesteps.tolist() == list(range(901, 0, -100))
     x = noise()
-    for t in theirs.timesteps[:-1]:  # A1111 stops at timestep 1
-        x = theirs.step(network(x, t.float().expand(2)), t, x).prev_sample
+    for t, sigma in zip(theirs.timesteps[:-1], sigmas):  # A1111 stops at timestep 1
+        drawn = noise(int(sigma * 100)) if eta else None
+        x = theirs.step(network(x, t.float().expand(2)), t, x, eta=eta, variance_noise=drawn).prev_sample
     assert torch.allclose(ours, x, atol=1e-4)
 
 

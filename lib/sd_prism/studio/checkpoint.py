@@ -148,13 +148,21 @@ def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     try:
         entries = json.loads(raw)
         metadata = entries.pop("__metadata__", {})
-        ends = [entry["data_offsets"][1] for entry in entries.values() if isinstance(entry["shape"], list)]
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        ends = [_entry_end(entry) for entry in entries.values()]
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise PrismError(f"{path.name} has a damaged header ({error}); download it again") from error
     expected = 8 + length + max(ends, default=0)
     if size != expected:
         raise PrismError(f"{path.name} has {size} bytes, its header announces {expected}; download it again")
     return entries, metadata
+
+
+def _entry_end(entry: Mapping[str, Any]) -> int:
+    """Where a tensor's bytes end; raises one of several errors for an entry that is none."""
+    start, stop = entry["data_offsets"]
+    if not isinstance(entry["dtype"], str) or not 0 <= start <= stop or any(n < 0 for n in entry["shape"]):
+        raise ValueError(f"an entry reads {str(entry)[:80]}")
+    return int(stop)
 
 
 def _family(names: Iterable[str]) -> str:
@@ -350,10 +358,13 @@ class _FileReader:
     """Builds the three parts of a single file from its shapes and fills them."""
 
     def __init__(self, header: Header, dtype: torch.dtype) -> None:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         self.header, self.dtype = header, dtype
-        self.file = safe_open(str(header.path), framework="pt", device="cpu")
+        try:
+            self.file = safe_open(str(header.path), framework="pt", device="cpu")
+        except SafetensorError as error:
+            raise PrismError(f"{header.path.name} is damaged ({error}); download it again") from error
         self.family = family_config(header.family)
 
     def model(self) -> Model:

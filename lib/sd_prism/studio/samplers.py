@@ -268,12 +268,17 @@ def sample_ddim(
     extra_args: Mapping[str, Any] | None = None,
     callback: Callback | None = None,
     noise_sampler: NoiseSampler | None = None,
+    eta: float = 0.0,
 ) -> Tensor:
-    """DDIM with eta 0 (Song et al. 2020): in x/sqrt(abar) it is Euler on sigma = sqrt((1 - abar)/abar).
+    """DDIM (Song et al. 2020): in x/sqrt(abar) it is (ancestral) Euler on sigma = sqrt((1 - abar)/abar).
 
     A1111's timesteps end at 1, not at a clean picture; the result is scaled back to that timestep's own variance.
     """
-    x = sample_euler(model, x, sigmas, extra_args=extra_args, callback=callback)
+    options: dict[str, Any] = {"extra_args": extra_args, "callback": callback}
+    if eta:
+        x = sample_euler_ancestral(model, x, sigmas, **options, noise_sampler=noise_sampler, eta=eta)
+    else:
+        x = sample_euler(model, x, sigmas, **options)
     return x / (1 + sigmas[-1] ** 2) ** 0.5
 
 
