@@ -179,7 +179,7 @@ class Panel:
 
     def axes(self) -> list[tuple[str, Field]]:
         """X/Y/Z axes as (label, field)."""
-        return [(f"[{self.title}] {one.label}", one) for one in self.fields]
+        return [(f"[{self.title}] {'Enabled' if one.name == 'enabled' else one.label}", one) for one in self.fields]
 
     def markdown(self) -> str:
         """The README's table of this panel."""

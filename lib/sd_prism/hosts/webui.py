@@ -93,7 +93,8 @@ class PanelHost:
         present = {option.label for option in grid.axis_options}
         for label, one in self.panel.axes():
             if label not in present:
-                grid.axis_options.append(grid.AxisOption(label, str, self._apply(one), choices=_choices(one)))
+                kind = type(one.default) if type(one.default) in (int, float) else str
+                grid.axis_options.append(grid.AxisOption(label, kind, self._apply(one), choices=_choices(one)))
 
     def _apply(self, one: Field) -> Callable[[Any, Any, Any], None]:
         def apply(p: Any, x: object, xs: object) -> None:

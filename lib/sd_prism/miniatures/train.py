@@ -2,20 +2,23 @@
 
 Steps, in order: `vae` (encoder and decoder), `latents` (the data set, drawn and encoded), `unet` (text encoder and
 UNet, v-prediction), `decoder` (more training for the decoder alone, the latents stay), `pack` (the checkpoint).
-Every step saves weights, optimiser and position each minute and goes on from there.
+Every step saves weights, optimiser and position each minute and goes on from there. Two processes of one thread are
+faster than one of two: `python -m torch.distributed.run --nproc-per-node 2 -m sd_prism.miniatures.train unet ...`.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,6 +31,23 @@ def pictures(scenes: list[world.Scene]) -> Tensor:
     """Drawn scenes as (N,3,128,128) in [-1,1], channels last."""
     data = torch.from_numpy(np.stack([np.asarray(world.draw(scene)) for scene in scenes]))
     return (data.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def rank() -> int:
+    """This process among those of `torch.distributed.run`; 0 when alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def share_gradients(modules: Iterable[nn.Module]) -> None:
+    """The mean of the gradients of all processes, in one message."""
+    if not dist.is_initialized():
+        return
+    grads = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([grad.flatten() for grad in grads])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads])):
+        grad.copy_(mean.view_as(grad))
 
 
 class Run:
@@ -47,12 +67,14 @@ class Run:
             print(f"{file.name}: going on at step {self.step}", flush=True)
 
     def save(self) -> None:
+        self.saved = time.monotonic()
+        if rank():
+            return
         state: dict[str, Any] = {name: module.state_dict() for name, module in self.modules.items()}
         state |= {"opts": [opt.state_dict() for opt in self.opts], "step": self.step}
         part = self.file.with_suffix(".part")
         torch.save(state, part)
         part.replace(self.file)
-        self.saved = time.monotonic()
 
     def loop(self, loss_of: Callable[[int], Tensor], *, after: Callable[[], None] = lambda: None, every: int = 100):
         start, mean = time.monotonic(), 0.0
@@ -63,6 +85,7 @@ class Run:
                 opt.param_groups[0]["lr"] = lr * scale
             loss = loss_of(self.step)
             loss.backward()
+            share_gradients(self.modules.values())
             for module in self.modules.values():
                 nn.utils.clip_grad_norm_([p for p in module.parameters() if p.grad is not None], 1.0)
             for opt in self.opts:
@@ -71,7 +94,7 @@ class Run:
             after()
             self.step += 1
             mean += (loss.item() - mean) / min(self.step, every)
-            if self.step % every == 0:
+            if self.step % every == 0 and not rank():
                 print(f"step {self.step}/{self.steps} loss {mean:.4f} {time.monotonic() - start:.0f} s", flush=True)
             if time.monotonic() - self.saved > 60:
                 self.save()
@@ -176,6 +199,18 @@ def new_models() -> tuple[nn.Module, nn.Module]:
     return unet, text
 
 
+def tokenize(captions: list[str]) -> Tensor:
+    """CLIP's ids (N,77), padded with its end token as the webuis pad."""
+    from ..studio.text import CHUNK, Vocabulary
+
+    vocabulary = Vocabulary.clip()
+    out = torch.full((len(captions), CHUNK + 2), vocabulary.end)
+    out[:, 0] = vocabulary.start
+    for row, ids in zip(out, vocabulary.ids(captions)):
+        row[1 : 1 + len(ids[:CHUNK])] = torch.tensor(ids[:CHUNK], dtype=torch.long)
+    return out
+
+
 def alphas_cumprod() -> Tensor:
     """SD's scaled-linear schedule, 0.00085 to 0.012 in 1000 steps."""
     return (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0).float()
@@ -233,8 +268,6 @@ def drop_skips(unet: nn.Module, chance: float) -> None:
 
 def train_unet(work: Path, steps: int, batch: int, *, style: str | None = None) -> None:
     """v-prediction with the loss weight of min-SNR (gamma 5), captions dropped one time in ten."""
-    from ..studio.text import tokenize
-
     files = sorted(work.glob(f"latents-{style or 'base'}-*.pt"))
     latents = torch.cat([torch.load(file, weights_only=True) for file in files])
     scenes = [data_scene(index, style=style) for index in range(len(latents))]
@@ -249,8 +282,9 @@ def train_unet(work: Path, steps: int, batch: int, *, style: str | None = None) 
     if run.step and mean_file.exists():
         ema.mean = torch.load(mean_file, weights_only=True)
     drop_skips(unet, 0.08)
-    torch.manual_seed(run.step)
-    rng = random.Random(3000 + run.step)
+    seed = 2 * run.step + rank()
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
     abar = alphas_cumprod()
 
     def loss_of(step: int) -> Tensor:
@@ -265,12 +299,13 @@ def train_unet(work: Path, steps: int, batch: int, *, style: str | None = None) 
         v = unet(noisy, t, encoder_hidden_states=cond).sample
         snr = abar[t] / (1 - abar[t])
         weight = (snr + 1).clamp(max=5) / (snr + 1)
-        if step % 250 == 0:
+        if step % 250 == 0 and not rank():
             torch.save(ema.mean, mean_file)
         return (weight * (v - (a * noise - s * x)).square().mean((1, 2, 3))).mean()
 
     run.loop(loss_of, after=lambda: ema.update(run.step))
-    torch.save(ema.mean, mean_file)
+    if not rank():
+        torch.save(ema.mean, mean_file)
 
 
 STEPS = {"latents": (make_latents, 60_000, 50), "unet": (train_unet, 10_000, 32), "vae": (train_vae, 3000, 8), "decoder": (train_decoder, 4000, 8)}
@@ -285,6 +320,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
     torch.manual_seed(0)
     args.work.mkdir(parents=True, exist_ok=True)
     train, steps, batch = STEPS[args.step]
