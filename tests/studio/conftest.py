@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,7 +36,7 @@ class TinyText:
 class TinyModel:
     """What `checkpoint.load` gives, at the smallest size."""
 
-    family, prediction_type, native_size, name, hash = "sd1", "epsilon", 64, "tiny", "0" * 10
+    family, prediction_type, native_size, latent_channels = "sd1", "epsilon", 64, 4
 
     def __init__(self, seed: int = 0) -> None:
         from diffusers import UNet2DConditionModel
@@ -63,7 +62,7 @@ class TinyModel:
         raise NotImplementedError
 
 
-def load_tiny(path):
+def load_tiny(path, device="cpu"):
     """Files named tiny*.safetensors load; others are refused as the engine refuses them."""
     path = Path(path)
     if not path.name.startswith("tiny"):
@@ -88,15 +87,12 @@ def extension(tmp_path):
     return lambda name, **scripts: make_extension(tmp_path / name, **scripts)
 
 
-@pytest.fixture()
-def data(tmp_path, monkeypatch):
+def make_data(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """A data folder with two tiny checkpoints and a damaged one; the engine is the tiny one."""
-    checkpoint = SimpleNamespace(load=load_tiny)
-    monkeypatch.setitem(sys.modules, "sd_prism.studio.checkpoint", checkpoint)
-    import sd_prism.studio
+    from sd_prism.studio import checkpoint
 
-    monkeypatch.setattr(sd_prism.studio, "checkpoint", checkpoint, raising=False)
-    folder = tmp_path / "data"
+    patch.setattr(checkpoint, "load", load_tiny)
+    patch.setattr(checkpoint, "inspect", lambda path: SimpleNamespace(native_size=64))
     models = folder / "models" / "Stable-diffusion"
     models.mkdir(parents=True)
     for name in ("tiny.safetensors", "tiny-two.safetensors", "zdamaged.safetensors"):
@@ -104,25 +100,46 @@ def data(tmp_path, monkeypatch):
     return folder
 
 
+def make_recorder(folder: Path) -> SimpleNamespace:
+    """The recording extension and its log."""
+    make_extension(folder, recorder=RECORDER.read_text(encoding="utf8"))
+    log = folder / "log.txt"
+    return SimpleNamespace(folder=folder, log=log, lines=lambda: log.read_text().splitlines())
+
+
+@pytest.fixture()
+def data(tmp_path, monkeypatch):
+    return make_data(tmp_path / "data", monkeypatch)
+
+
+@pytest.fixture()
+def recorder(tmp_path):
+    return make_recorder(tmp_path / "recorder")
+
+
 @pytest.fixture()
 def open_host(data):
     """Open a host with these extensions; closed after the test."""
 
-    def opened(*extensions: Path, page: bool = False):
+    def opened(*extensions: Path):
         generate.open_host(data_dir=data, extensions=extensions, builtin=False)
-        if not page:
-            generate.build_without_page()
-        from modules import shared
-
-        return shared
+        generate.build_without_page()
 
     yield opened
     generate.close_host()
 
 
-@pytest.fixture()
-def recorder(tmp_path):
-    """The recording extension and its log."""
-    folder = make_extension(tmp_path / "recorder", recorder=RECORDER.read_text(encoding="utf8"))
-    log = folder / "log.txt"
-    return SimpleNamespace(folder=folder, log=log, lines=lambda: log.read_text().splitlines())
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The app in a client, with its data folder and its recorder; one for all tests of a file."""
+    from fastapi.testclient import TestClient
+
+    from sd_prism.studio import server
+
+    folder = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        data, recorder = make_data(folder / "data", patch), make_recorder(folder / "recorder")
+        app = server.build(data_dir=data, extensions=[recorder.folder], builtin=False)
+        with TestClient(app) as client:
+            yield SimpleNamespace(client=client, data=data, recorder=recorder)
+        generate.close_host()

@@ -62,10 +62,25 @@ def _claim_modules() -> None:
         sys.path.insert(0, str(WEBUI))
 
 
-def close_host() -> None:
-    """Let scripts undo their patches and take the studio's `modules` out of this process (for tests)."""
+def unload_scripts() -> None:
+    """Let scripts undo their patches.
+
+    Prism's own scripts then drop `sd_prism` from `sys.modules`, so that a webui sees new code; here the studio
+    itself is part of that package and has to stay.
+    """
+    own = {
+        name: module
+        for name, module in sys.modules.items()
+        if name in ("sd_prism", "sd_prism.errors") or f"{name}.".startswith("sd_prism.studio.")
+    }
     if "modules.script_callbacks" in sys.modules:
         sys.modules["modules.script_callbacks"].script_unloaded_callback()
+    sys.modules.update(own)
+
+
+def close_host() -> None:
+    """Unload scripts and take the studio's `modules` out of this process (for tests)."""
+    unload_scripts()
     for name in [name for name in sys.modules if name == "modules" or name.startswith("modules.")]:
         del sys.modules[name]
     if str(WEBUI) in sys.path:
@@ -86,13 +101,13 @@ def open_host(
         extensions: further extension folders.
         builtin: load Prism's own `scripts/*.py` too.
     """
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise PrismError(f"There is no checkpoint {checkpoint}; give the path of a .safetensors or .ckpt file")
+    if checkpoint is not None and not Path(checkpoint).exists():
+        raise PrismError(f"There is no checkpoint {checkpoint}; give the path of a .safetensors file or a diffusers folder")
     _claim_modules()
     from modules import extensions as host_extensions
     from modules import extra_networks, paths, script_callbacks, scripts, sd_models, shared
 
-    script_callbacks.script_unloaded_callback()
+    unload_scripts()
     paths.configure(data_folder(data_dir))
     shared.cmd_opts.ckpt = str(Path(checkpoint).resolve()) if checkpoint else None
     shared.configure()

@@ -17,22 +17,23 @@ import torch
 from modules import devices, paths, prompt_parser, script_callbacks, shared
 from sd_prism.errors import PrismError, UnknownName
 
-SUFFIXES = (".safetensors", ".ckpt")
+SUFFIXES = (".safetensors",)
 HASHED_AT_ONCE = 256 * 2**20  # larger files are hashed when they are loaded, so that the list appears at once
 checkpoints_list: dict[str, CheckpointInfo] = {}
 checkpoint_aliases: dict[str, CheckpointInfo] = {}
-_hashes: dict[tuple[str, int, int], str] = {}
+_hashes: dict[tuple, str] = {}
 
 
 def sha256(filename: str) -> str:
-    """The file's hash, remembered while the file does not change."""
-    stat = os.stat(filename)
-    key = (os.path.abspath(filename), stat.st_size, stat.st_mtime_ns)
+    """The hash of a file, or of a diffusers folder's UNet, remembered while it does not change."""
+    files = sorted(Path(filename, "unet").glob("*.safetensors")) if os.path.isdir(filename) else [Path(filename)]
+    key = tuple((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     if key not in _hashes:
-        with open(filename, "rb") as file:
-            digest = hashlib.sha256()
-            for block in iter(functools.partial(file.read, 2**20), b""):
-                digest.update(block)
+        digest = hashlib.sha256()
+        for file in files:
+            with file.open("rb") as stream:
+                for block in iter(functools.partial(stream.read, 2**20), b""):
+                    digest.update(block)
         _hashes[key] = digest.hexdigest()
     return _hashes[key]
 
@@ -48,7 +49,7 @@ class CheckpointInfo:
         self.sha256: str | None = None
         self.shorthash: str | None = None
         self.metadata = self._metadata() if self.is_safetensors else {}
-        if os.path.getsize(filename) <= HASHED_AT_ONCE:
+        if os.path.isfile(filename) and os.path.getsize(filename) <= HASHED_AT_ONCE:
             self._set_hash()
 
     def _metadata(self) -> dict:
@@ -118,7 +119,7 @@ def list_models() -> None:
             found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             files += sorted(found, key=lambda file: file.name.lower())
     for file in files:
-        if file.is_file():
+        if file.exists():
             CheckpointInfo(str(file)).register()
 
 
@@ -179,13 +180,10 @@ class StudioModel:
         self.model = SimpleNamespace(diffusion_model=loaded.unet, conditioning_key="crossattn")
         self.first_stage_model, self.cond_stage_model = loaded.vae, loaded.text
         self.parameterization = "v" if loaded.prediction_type.startswith("v") else "eps"
-        family = str(loaded.family).lower().replace(".", "").replace("_", "").replace(" ", "")
-        self.is_sdxl = "xl" in family
-        self.is_sd2 = not self.is_sdxl and "2" in family
-        self.is_sd1 = not (self.is_sdxl or self.is_sd2)
+        self.is_sd1, self.is_sd2, self.is_sdxl = (loaded.family.startswith(name) for name in ("sd1", "sd2", "sdxl"))
         self.native_size = int(loaded.native_size)
         self.device = devices.device
-        self.latent_channels = int(loaded.unet.config.in_channels)
+        self.latent_channels = int(loaded.latent_channels)
 
     @property
     def alphas_cumprod(self) -> torch.Tensor:
@@ -258,7 +256,7 @@ def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_sta
     info = checkpoint_info or select_checkpoint()
     with model_data.lock:
         try:
-            loaded = checkpoint.load(info.filename)
+            loaded = checkpoint.load(info.filename, devices.device)
         except PrismError:
             raise
         except Exception as e:

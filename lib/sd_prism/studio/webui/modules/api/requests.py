@@ -129,7 +129,8 @@ def apply_infotext(request: Txt2ImgRequest, runner: scripts.ScriptRunner) -> dic
         return {}
     params = infotext_utils.parse_generation_parameters(request.infotext)
     fields = infotext_utils.paste_fields.get("txt2img", {}).get("fields", [])
-    places = {id(component): index for index, component in enumerate(runner.inputs)}
+    # Argument 0 is the Script menu's; which script runs is for the request to say.
+    places = {id(component): index for index, component in enumerate(runner.inputs) if index}
     pasted: dict[int, Any] = {}
     for field in fields:
         value = _field_value(field, params)

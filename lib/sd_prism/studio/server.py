@@ -1,0 +1,141 @@
+"""The studio as a web server: the page at /, the host's HTTP routes under /sdapi/v1."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sd_prism.errors import PrismError
+from sd_prism.studio import generate
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+PORTS_TRIED = 50
+LISTEN_WARNING = (
+    "Warning: with --listen everybody on your network can use this studio and the computer it runs on; "
+    "there is no password."
+)
+
+
+def build(
+    *,
+    data_dir: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    extensions: Sequence[str | Path] = (),
+    builtin: bool = True,
+) -> FastAPI:
+    """The app, not served. `extensions` are further extension folders; `builtin` loads Prism's own scripts."""
+    folder = generate.data_folder(data_dir)
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(folder / "cache" / "gradio"))
+    generate.open_host(data_dir=folder, checkpoint=checkpoint, extensions=extensions, builtin=builtin)
+    import gradio as gr
+    from fastapi import FastAPI
+    from modules import script_callbacks, shared
+
+    from sd_prism.studio import api, page
+
+    demo = shared.demo = page.build()
+    app = FastAPI(title="Prism studio")
+    api.add_error_handlers(app)
+    api.add_routes(app)
+    script_callbacks.app_started_callback(demo, app)
+    # Mounted last, because "/" takes every path that no route before it took.
+    return gr.mount_gradio_app(
+        app, demo, path="/", allowed_paths=[str(folder / "outputs")], theme=page.theme(), head=page.head(),
+        css_paths=[page.HERE / "page.css"], footer_links=["settings"], ssr_mode=False, show_error=True,
+    )
+
+
+def free_socket(host: str, port: int) -> socket.socket:
+    """A socket bound to `port`, or to the next one that is free."""
+    for candidate in range(port, min(port + PORTS_TRIED, 65536)):
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if os.name == "posix":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((host, candidate))
+            return bound
+        except OSError as error:
+            bound.close()
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+    raise PrismError(f"Ports {port} to {port + PORTS_TRIED - 1} are all taken; choose another with --port")
+
+
+def _load_in_background() -> None:
+    """Load the checkpoint while the user types, and say so if that fails."""
+    from modules import shared
+
+    def load() -> None:
+        try:
+            assert shared.sd_model
+        except PrismError as error:
+            print(error, file=sys.stderr)
+
+    threading.Thread(target=load, name="model", daemon=True).start()
+
+
+def _leave_on_signals(server: Any) -> None:
+    """End within two seconds and with exit code 0, whatever connections are open or threads at work."""
+
+    def leave(number: int, frame: Any) -> None:
+        server.should_exit = server.force_exit = True
+        timer = threading.Timer(1.5, os._exit, [0])
+        timer.daemon = True
+        timer.start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
+
+
+def start(
+    *,
+    port: int = 7860,
+    listen: bool = False,
+    data_dir: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    open_browser: bool = True,
+    extensions: Sequence[str | Path] = (),
+    builtin: bool = True,
+) -> int:
+    """Serve until Ctrl+C; returns the exit code. A taken port gives the next free one."""
+    bound = free_socket("0.0.0.0" if listen else "127.0.0.1", port)
+    real = bound.getsockname()[1]
+    if real != port:
+        print(f"Port {port} is taken; using {real} instead.", flush=True)
+    if listen:
+        print(LISTEN_WARNING, file=sys.stderr, flush=True)
+    app = build(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions, builtin=builtin)
+    import uvicorn
+    from modules import shared
+
+    shared.cmd_opts.port, shared.cmd_opts.listen = real, listen
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    # uvicorn would install handlers of its own, which wait for open connections.
+    server.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
+    _leave_on_signals(server)
+    _load_in_background()
+    address = f"http://127.0.0.1:{real}"
+    bound.listen(2048)
+    print(f"Prism studio: {address}", flush=True)
+    if open_browser:
+        threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+    server.run(sockets=[bound])
+    sys.stdout.flush()
+    # Threads of a running job must not hold the process.
+    os._exit(0)
+
+
+def _no_signals() -> Any:
+    import contextlib
+
+    return contextlib.nullcontext()

@@ -1,0 +1,159 @@
+"""The HTTP routes: the host's field names, and a clear text for each wrong request."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from sd_prism.studio import generate
+
+JOB = {"prompt": "a red apple", "steps": 3, "seed": 42, "sampler_name": "Euler"}
+
+
+@pytest.fixture()
+def client(served):
+    return served.client
+
+
+@pytest.fixture()
+def data(served):
+    return served.data
+
+
+@pytest.fixture()
+def recorder(served):
+    return served.recorder
+
+
+def picture(answer):
+    return Image.open(io.BytesIO(base64.b64decode(answer.json()["images"][0])))
+
+
+def test_a_job_gives_a_png_with_its_infotext(client, data):
+    answer = client.post("/sdapi/v1/txt2img", json=JOB)
+    assert answer.status_code == 200, answer.text
+    image, info = picture(answer), json.loads(answer.json()["info"])
+    assert image.size == (64, 64)
+    assert image.text["parameters"] == info["infotexts"][0]
+    first, last = image.text["parameters"].split("\n")
+    assert first == "a red apple"
+    assert last.startswith("Steps: 3, Sampler: Euler, Schedule type: Automatic, CFG scale: 7.0, Seed: 42, Size: 64x64, Model hash: ")
+    assert info["seed"] == 42 and info["sd_model_name"] in ("tiny", "tiny-two")
+    assert answer.json()["parameters"]["prompt"] == "a red apple"
+    assert not (data / "outputs").exists()
+
+
+def test_the_same_request_gives_the_same_bytes_and_batches_repeat_single_runs(client):
+    one = client.post("/sdapi/v1/txt2img", json=JOB).json()["images"]
+    assert client.post("/sdapi/v1/txt2img", json=JOB).json()["images"] == one
+    many = client.post("/sdapi/v1/txt2img", json={**JOB, "n_iter": 2}).json()
+    assert many["images"][0] == one[0] and len(many["images"]) == 2
+    assert json.loads(many["info"])["all_seeds"] == [42, 43]
+
+
+def test_saved_pictures_are_numbered_in_a_folder_of_the_day(client, data):
+    client.post("/sdapi/v1/txt2img", json={**JOB, "save_images": True, "send_images": False})
+    answer = client.post("/sdapi/v1/txt2img", json={**JOB, "save_images": True, "send_images": False})
+    assert answer.json()["images"] == []
+    files = sorted((data / "outputs" / "txt2img-images").rglob("*.png"))
+    assert [file.name for file in files] == ["00001-42.png", "00002-42.png"]
+    assert Image.open(files[0]).text["parameters"].startswith("a red apple\nSteps: 3")
+    assert (data / "params.txt").read_text().startswith("a red apple\nSteps: 3")
+
+
+def test_script_arguments_are_filled_and_surplus_ones_dropped(client, recorder):
+    def last_setup(args):
+        answer = client.post("/sdapi/v1/txt2img", json={**JOB, "alwayson_scripts": {"TEST recorder": {"args": args}}})
+        assert answer.status_code == 200, answer.text
+        return [line for line in recorder.lines() if line.startswith("setup")][-1], answer
+
+    assert last_setup([])[0] == "setup (False, 3)"
+    line, answer = last_setup([True])
+    assert line == "setup (True, 3)"
+    assert "Recorder: 3" in json.loads(answer.json()["info"])["infotexts"][0]
+    assert last_setup([True, 5, "surplus"])[0] == "setup (True, 5)"
+
+
+def test_an_infotext_fills_what_the_request_leaves_open(client, recorder):
+    text = "a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M Karras, CFG scale: 5, Seed: 9, Size: 72x64, Recorder: 8"
+    answer = client.post("/sdapi/v1/txt2img", json={"infotext": text, "seed": 10})
+    found = json.loads(answer.json()["info"])["infotexts"][0]
+    assert found.startswith("a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M, Schedule type: Automatic, CFG scale: 5.0, Seed: 10, Size: 72x64")
+    assert "Recorder: 8" in found
+    assert [line for line in recorder.lines() if line.startswith("setup")][-1] == "setup (True, 8)"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "texts"),
+    [
+        ({"sampler_name": "Eulr"}, 404, ["Sampler not found", '"Eulr"', 'did you mean "Euler"?']),
+        ({"scheduler": "Karas"}, 404, ['did you mean "Karras"?']),
+        ({"width": 100}, 422, ["width is 100; it must be a multiple of 8", "96 and 104"]),
+        ({"height": 8}, 422, ["height is 8; it must lie between 64 and 4096"]),
+        ({"steps": 0}, 422, ["steps is 0", "Nearest: 1"]),
+        ({"steps": "many"}, 422, ["steps is 'many'"]),
+        ({"cfg_scale": None}, 422, ["cfg_scale is"]),
+        ({"prompt": "a" * 100_000}, 422, ["prompt has 100000 characters", "20000"]),
+        ({"alwayson_scripts": {"nobody": {"args": []}}}, 422, ["Script not found", '"nobody"', "test recorder"]),
+        ({"alwayson_scripts": {"test recorder": [1]}}, 422, ['must look like {"args": [...]}']),
+        ({"script_name": "nobody"}, 422, ["Script not found"]),
+        ({"enable_hr": True}, 422, ["enable_hr is not available"]),
+        ({"override_settings": {"sd_model_checkpoint": "tony"}}, 404, ["checkpoint", "tiny.safetensors"]),
+        ({"override_settings": {"sd_model_checkpoint": "zdamaged"}}, 422, ["zdamaged.safetensors", "damaged"]),
+        ({"override_settings": {"no_such": 1}}, 422, ['setting "no_such"']),
+    ],
+)
+def test_wrong_requests_get_a_clear_text_and_the_studio_goes_on(client, fields, status, texts):
+    answer = client.post("/sdapi/v1/txt2img", json={**JOB, **fields})
+    assert answer.status_code == status, answer.text
+    detail = answer.json()["detail"]
+    assert isinstance(detail, str) and all(text in detail for text in texts), detail
+    assert client.post("/sdapi/v1/txt2img", json={**JOB, "steps": 1}).status_code == 200
+
+
+def test_the_lists(client):
+    get = lambda path: client.get(path).json()  # noqa: E731
+    assert "Euler" in [x["name"] for x in get("/sdapi/v1/samplers")]
+    assert "Karras" in [x["label"] for x in get("/sdapi/v1/schedulers")]
+    assert [x["title"].split()[0] for x in get("/sdapi/v1/sd-models")][:2] == ["tiny-two.safetensors", "tiny.safetensors"]
+    assert get("/sdapi/v1/options")["samples_format"] == "png"
+    assert get("/sdapi/v1/scripts") == {"txt2img": ["test recorder"], "img2img": []}
+    (info,) = get("/sdapi/v1/script-info")
+    assert info["name"] == "test recorder" and [x["label"] for x in info["args"]] == ["Recorder on", "Recorder amount"]
+    assert get("/sdapi/v1/progress")["progress"] == 0
+    assert "/sdapi/v1/txt2img" in get("/openapi.json")["paths"]
+
+
+def test_only_style_and_javascript_of_an_extension_are_served(client, recorder):
+    (recorder.folder / "style.css").write_text(".x {}")
+    assert client.get("/studio-file/recorder/style.css").text == ".x {}"
+    for path in ("scripts/recorder.py", "log.txt", "javascript/../log.txt", "%2e%2e/data/params.txt"):
+        assert client.get(f"/studio-file/recorder/{path}").status_code == 404
+
+
+def test_the_page_has_the_hosts_ids_once(client):
+    from collections import Counter
+
+    ids = Counter(x["props"].get("elem_id") for x in client.get("/config").json()["components"])
+    ids.pop(None)
+    assert max(ids.values()) == 1
+    host = "prompt neg_prompt generate sampling scheduler steps width height cfg_scale seed batch_count batch_size gallery script_container"
+    assert {f"txt2img_{x}" for x in host.split()} | {"html_info_txt2img", "setting_sd_model_checkpoint", "paste"} <= set(ids)
+    assert "script_txt2img_test_recorder_amount" in ids
+
+
+# The last test of this file: `generate` opens the host anew.
+def test_command_line_and_api_give_the_same_bytes(client, data, recorder):
+    from modules.api.models import Txt2ImgRequest
+
+    over_http = client.post("/sdapi/v1/txt2img", json=JOB).json()["images"][0]
+    direct = generate.run(Txt2ImgRequest(**JOB)).processed.images[0]
+    assert base64.b64encode(generate.png_bytes(direct)).decode() == over_http
+    over = {**JOB, "override_settings": {"sd_model_checkpoint": "tiny-two"}}
+    result = generate.generate(over, data_dir=data, extensions=[recorder.folder])
+    assert result.info["seeds"] == [42] and result.info["steps"] == 3 and result.info["panels"] == []
+    assert Image.open(io.BytesIO(result.images[0])).tobytes() == direct.tobytes()
