@@ -11,7 +11,6 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import pytest
 import torch
-
 from sd_prism.errors import PrismError
 from sd_prism.studio import denoiser, generate
 
@@ -43,9 +42,14 @@ class TinyModel:
 
         torch.manual_seed(seed)
         self.unet = UNet2DConditionModel(
-            sample_size=8, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=CONTEXT,
-            attention_head_dim=4, norm_num_groups=4,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            sample_size=8,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            cross_attention_dim=CONTEXT,
+            attention_head_dim=4,
+            norm_num_groups=4,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         ).eval()
         self.vae, self.text = torch.nn.Identity(), TinyText()
 
@@ -133,7 +137,6 @@ def open_host(data):
 def served(tmp_path_factory):
     """The app in a client, with its data folder and its recorder; one for all tests of a file."""
     from fastapi.testclient import TestClient
-
     from sd_prism.studio import server
 
     folder = tmp_path_factory.mktemp("served")

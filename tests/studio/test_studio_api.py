@@ -8,7 +8,6 @@ import json
 
 import pytest
 from PIL import Image
-
 from sd_prism.studio import generate
 
 JOB = {"prompt": "a red apple", "steps": 3, "seed": 42, "sampler_name": "Euler"}
@@ -41,7 +40,9 @@ def test_a_job_gives_a_png_with_its_infotext(client, data):
     assert image.text["parameters"] == info["infotexts"][0]
     first, last = image.text["parameters"].split("\n")
     assert first == "a red apple"
-    assert last.startswith("Steps: 3, Sampler: Euler, Schedule type: Automatic, CFG scale: 7.0, Seed: 42, Size: 64x64, Model hash: ")
+    assert last.startswith(
+        "Steps: 3, Sampler: Euler, Schedule type: Automatic, CFG scale: 7, Seed: 42, Size: 64x64, Model hash: "
+    )
     assert info["seed"] == 42 and info["sd_model_name"] in ("tiny", "tiny-two")
     assert answer.json()["parameters"]["prompt"] == "a red apple"
     assert not (data / "outputs").exists()
@@ -79,10 +80,14 @@ def test_script_arguments_are_filled_and_surplus_ones_dropped(client, recorder):
 
 
 def test_an_infotext_fills_what_the_request_leaves_open(client, recorder):
-    text = "a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M Karras, CFG scale: 5, Seed: 9, Size: 72x64, Recorder: 8"
+    text = "a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M Karras, CFG scale: 5, "
+    text += "Seed: 9, Size: 72x64, Recorder: 8"
     answer = client.post("/sdapi/v1/txt2img", json={"infotext": text, "seed": 10})
     found = json.loads(answer.json()["info"])["infotexts"][0]
-    assert found.startswith("a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M, Schedule type: Automatic, CFG scale: 5.0, Seed: 10, Size: 72x64")
+    assert found.startswith(
+        "a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M, Schedule type: Automatic, CFG scale: 5, "
+        "Seed: 10, Size: 72x64"
+    )
     assert "Recorder: 8" in found
     assert [line for line in recorder.lines() if line.startswith("setup")][-1] == "setup (True, 8)"
 
@@ -119,7 +124,10 @@ def test_the_lists(client):
     get = lambda path: client.get(path).json()  # noqa: E731
     assert "Euler" in [x["name"] for x in get("/sdapi/v1/samplers")]
     assert "Karras" in [x["label"] for x in get("/sdapi/v1/schedulers")]
-    assert [x["title"].split()[0] for x in get("/sdapi/v1/sd-models")][:2] == ["tiny-two.safetensors", "tiny.safetensors"]
+    assert [x["title"].split()[0] for x in get("/sdapi/v1/sd-models")][:2] == [
+        "tiny-two.safetensors",
+        "tiny.safetensors",
+    ]
     assert get("/sdapi/v1/options")["samples_format"] == "png"
     assert get("/sdapi/v1/scripts") == {"txt2img": ["test recorder"], "img2img": []}
     (info,) = get("/sdapi/v1/script-info")
@@ -141,8 +149,13 @@ def test_the_page_has_the_hosts_ids_once(client):
     ids = Counter(x["props"].get("elem_id") for x in client.get("/config").json()["components"])
     ids.pop(None)
     assert max(ids.values()) == 1
-    host = "prompt neg_prompt generate sampling scheduler steps width height cfg_scale seed batch_count batch_size gallery script_container"
-    assert {f"txt2img_{x}" for x in host.split()} | {"html_info_txt2img", "setting_sd_model_checkpoint", "paste"} <= set(ids)
+    host = "prompt neg_prompt generate sampling scheduler steps width height cfg_scale seed batch_count batch_size"
+    host += " gallery script_container"
+    assert {f"txt2img_{x}" for x in host.split()} | {
+        "html_info_txt2img",
+        "setting_sd_model_checkpoint",
+        "paste",
+    } <= set(ids)
     assert "script_txt2img_test_recorder_amount" in ids
 
 

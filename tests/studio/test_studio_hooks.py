@@ -5,17 +5,27 @@ from __future__ import annotations
 import sys
 
 import pytest
-
 from sd_prism.studio import generate
 
 BOOT = ["list_unets", "before_ui", "ui_settings", "ui", "ui", "ui"]
 CALL = ["cfg_denoiser", "cfg_denoised", "cfg_after_cfg"]
 BATCH = [
-    "before_process_batch", "activate", "after_extra_networks_activate", "process_batch",
-    "process_before_every_sampling", *CALL, *CALL, "post_sample", "postprocess_batch", "postprocess_batch_list",
+    "before_process_batch",
+    "activate",
+    "after_extra_networks_activate",
+    "process_batch",
+    "process_before_every_sampling",
+    *CALL,
+    *CALL,
+    "post_sample",
+    "postprocess_batch",
+    "postprocess_batch_list",
 ]
 PICTURE = [
-    "postprocess_image", "postprocess_maskoverlay", "postprocess_image_after_composite", "before_image_saved",
+    "postprocess_image",
+    "postprocess_maskoverlay",
+    "postprocess_image_after_composite",
+    "before_image_saved",
     "image_saved",
 ]
 
@@ -40,7 +50,9 @@ def test_hooks_fire_in_the_measured_order(open_host, recorder):
     # The checkpoint is loaded for its native size before the job starts, as a running host has it loaded.
     assert first_words(lines) == ["model_loaded", "activate", *expected, "postprocess"]
     assert "activate [['one', '2']]" in lines
-    assert "before_process_batch ['batch_number', 'prompts', 'seeds', 'subseeds'] ['a cat <net:one:2>'] (4, 8, 8)" in lines
+    assert (
+        "before_process_batch ['batch_number', 'prompts', 'seeds', 'subseeds'] ['a cat <net:one:2>'] (4, 8, 8)" in lines
+    )
     assert "process_batch ['batch_number', 'prompts', 'seeds', 'subseeds'] ['a cat '] True" in lines
     assert "process_before_every_sampling ['c', 'noise', 'uc', 'x'] True" in lines
     assert "cfg_denoiser 1 (2, 4, 8, 8)" in lines

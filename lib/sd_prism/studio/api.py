@@ -82,6 +82,7 @@ def _add_lists(app: FastAPI) -> None:
     @app.get("/sdapi/v1/samplers")
     def samplers() -> list[dict[str, Any]]:
         """The samplers, with their older names."""
+
         def text(value: Any) -> str:
             return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -102,7 +102,9 @@ def open_host(
         builtin: load Prism's own `scripts/*.py` too.
     """
     if checkpoint is not None and not Path(checkpoint).exists():
-        raise PrismError(f"There is no checkpoint {checkpoint}; give the path of a .safetensors file or a diffusers folder")
+        raise PrismError(
+            f"There is no checkpoint {checkpoint}; give the path of a .safetensors file or a diffusers folder"
+        )
     _claim_modules()
     from modules import extensions as host_extensions
     from modules import extra_networks, paths, script_callbacks, scripts, sd_models, shared
@@ -195,8 +197,15 @@ def run(
 
 
 _NOT_FOR_P = {
-    "sampler_index", "script_name", "script_args", "alwayson_scripts", "infotext", "send_images", "save_images",
-    "refiner_checkpoint", "styles",
+    "sampler_index",
+    "script_name",
+    "script_args",
+    "alwayson_scripts",
+    "infotext",
+    "send_images",
+    "save_images",
+    "refiner_checkpoint",
+    "styles",
 }
 
 
@@ -248,8 +257,12 @@ _lock = threading.Lock()
 
 
 def generate(
-    request: dict, *, checkpoint: str | Path | None = None, data_dir: str | Path | None = None,
-    extensions: Sequence[str | Path] = (), listener: Callable[[Any], None] | None = None,
+    request: dict,
+    *,
+    checkpoint: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    extensions: Sequence[str | Path] = (),
+    listener: Callable[[Any], None] | None = None,
 ) -> Result:
     """Pictures for a request in the API's field names; the host is opened once per checkpoint and folder.
 
@@ -274,6 +287,7 @@ def generate(
 
 def validation_text(found: Sequence[Any]) -> str:
     """Pydantic's errors as one line: field, value and what was expected."""
+
     def line(error: Any) -> str:
         field = ".".join(str(part) for part in error["loc"] if part != "body") or "request"
         return f"{field} is {str(error.get('input'))[:80]!r}: {error['msg']}"
@@ -286,9 +300,14 @@ def _result(outcome: Outcome) -> Result:
 
     processed, first = outcome.processed, outcome.processed.index_of_first_image
     info = {
-        "seconds": round(outcome.seconds, 3), "steps": processed.steps, "seeds": list(processed.all_seeds),
-        "width": processed.width, "height": processed.height, "sampler": processed.sampler_name,
-        "model": shared.sd_model.sd_checkpoint_info.title, "hash": processed.sd_model_hash,
+        "seconds": round(outcome.seconds, 3),
+        "steps": processed.steps,
+        "seeds": list(processed.all_seeds),
+        "width": processed.width,
+        "height": processed.height,
+        "sampler": processed.sampler_name,
+        "model": shared.sd_model.sd_checkpoint_info.title,
+        "hash": processed.sd_model_hash,
         "panels": panels_on(outcome.args),
     }
     images = [png_bytes(image) for image in processed.images[first:]]

@@ -63,6 +63,7 @@ def build() -> gr.Blocks:
 def native_size() -> int:
     """The size that the chosen checkpoint was trained for, from its header; 512 when that cannot be read."""
     from modules import sd_models
+
     from sd_prism.studio import checkpoint
 
     model = sd_models.model_data.sd_model
@@ -84,7 +85,7 @@ def _checkpoint_row() -> tuple[gr.Dropdown, gr.Button]:
         dropdown = gr.Dropdown(
             titles, value=chosen, label="Stable Diffusion checkpoint", elem_id="setting_sd_model_checkpoint"
         )
-        refresh = ToolButton("🔄", elem_id="refresh_sd_model_checkpoint")
+        refresh = ToolButton("↻", elem_id="refresh_sd_model_checkpoint")
     return dropdown, refresh
 
 
@@ -93,13 +94,21 @@ def _txt2img(runner: Any, checkpoint: gr.Dropdown, refresh: gr.Button) -> None:
     with gr.Row():
         with gr.Column(elem_id="txt2img_settings"):
             fields |= _settings(native_size())
-            with gr.Group(elem_id="txt2img_script_container"):
+            with gr.Column(elem_id="txt2img_script_container"):
                 runner.prepare_ui()
                 runner.setup_ui()
         with gr.Column(elem_id="txt2img_results"):
             gallery = gr.Gallery(
-                label="Output", show_label=False, elem_id="txt2img_gallery", columns=4, format="png", preview=True,
-                object_fit="contain", interactive=False, height="max(40vh, 320px)",
+                label="Output",
+                show_label=False,
+                elem_id="txt2img_gallery",
+                columns=4,
+                format="png",
+                preview=True,
+                object_fit="contain",
+                interactive=False,
+                buttons=["download", "fullscreen"],
+                height="max(40vh, 320px)",
             )
             info = gr.HTML(elem_id="html_info_txt2img")
             infotexts = gr.State([])
@@ -114,16 +123,24 @@ def _prompts() -> tuple[Fields, gr.Button, gr.Button]:
     with gr.Row(elem_id="txt2img_toprow"):
         with gr.Column(scale=6):
             prompt = gr.Textbox(
-                "", label="Prompt", show_label=False, lines=3, elem_id="txt2img_prompt",
+                "",
+                label="Prompt",
+                show_label=False,
+                lines=3,
+                elem_id="txt2img_prompt",
                 placeholder="Prompt (press Ctrl+Enter to generate)",
             )
             negative = gr.Textbox(
-                "", label="Negative prompt", show_label=False, lines=2, elem_id="txt2img_neg_prompt",
+                "",
+                label="Negative prompt",
+                show_label=False,
+                lines=2,
+                elem_id="txt2img_neg_prompt",
                 placeholder="Negative prompt (press Ctrl+Enter to generate)",
             )
         with gr.Column(scale=1, min_width=180):
             button = gr.Button("Generate", variant="primary", elem_id="txt2img_generate")
-            paste = ToolButton("↙️", elem_id="paste")
+            paste = ToolButton("↙", elem_id="paste")
     return {"prompt": prompt, "negative_prompt": negative}, button, paste
 
 
@@ -145,8 +162,15 @@ def _settings(size: int) -> Fields:
     cfg = gr.Slider(1.0, 30.0, 7.0, step=0.5, label="CFG Scale", elem_id="txt2img_cfg_scale")
     seed = gr.Number(-1, label="Seed", precision=0, elem_id="txt2img_seed")
     return {
-        "sampler_name": sampler, "scheduler": scheduler, "steps": steps, "width": width, "height": height,
-        "n_iter": count, "batch_size": batch, "cfg_scale": cfg, "seed": seed,
+        "sampler_name": sampler,
+        "scheduler": scheduler,
+        "steps": steps,
+        "width": width,
+        "height": height,
+        "n_iter": count,
+        "batch_size": batch,
+        "cfg_scale": cfg,
+        "seed": seed,
     }
 
 
@@ -194,8 +218,13 @@ def _connect(runner: Any, fields: Fields, button: gr.Button, outputs: tuple) -> 
     gallery, info, infotexts = outputs
     inputs = [*fields.values(), *runner.inputs]
     button.click(
-        _job(fields), inputs, [gallery, info, infotexts], show_progress="full", show_progress_on=[gallery],
-        concurrency_limit=1, api_visibility="private",
+        _job(fields),
+        inputs,
+        [gallery, info, infotexts],
+        show_progress="full",
+        show_progress_on=[gallery],
+        concurrency_limit=1,
+        api_visibility="private",
     )
 
     def selected(texts: list[str], event: gr.SelectData) -> str:
@@ -209,9 +238,16 @@ def _connect_paste(runner: Any, fields: Fields, button: gr.Button) -> None:
     from modules.infotext_utils import PasteField
 
     targets: dict[str, Any] = {
-        "prompt": "Prompt", "negative_prompt": "Negative prompt", "steps": "Steps", "cfg_scale": "CFG scale",
-        "seed": "Seed", "width": "Size-1", "height": "Size-2", "batch_size": "Batch size",
-        "sampler_name": sd_samplers.get_sampler_from_infotext, "scheduler": sd_samplers.get_scheduler_from_infotext,
+        "prompt": "Prompt",
+        "negative_prompt": "Negative prompt",
+        "steps": "Steps",
+        "cfg_scale": "CFG scale",
+        "seed": "Seed",
+        "width": "Size-1",
+        "height": "Size-2",
+        "batch_size": "Batch size",
+        "sampler_name": sd_samplers.get_sampler_from_infotext,
+        "scheduler": sd_samplers.get_scheduler_from_infotext,
     }
     paste_fields = [PasteField(fields[name], target, api=name) for name, target in targets.items()]
     infotext_utils.add_paste_fields("txt2img", None, [*paste_fields, *runner.infotext_fields])

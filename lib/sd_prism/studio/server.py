@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 PORTS_TRIED = 50
+SECONDS_TO_LEAVE = 1.5
 LISTEN_WARNING = (
     "Warning: with --listen everybody on your network can use this studio and the computer it runs on; "
     "there is no password."
@@ -50,8 +52,16 @@ def build(
     script_callbacks.app_started_callback(demo, app)
     # Mounted last, because "/" takes every path that no route before it took.
     return gr.mount_gradio_app(
-        app, demo, path="/", allowed_paths=[str(folder / "outputs")], theme=page.theme(), head=page.head(),
-        css_paths=[page.HERE / "page.css"], footer_links=["settings"], ssr_mode=False, show_error=True,
+        app,
+        demo,
+        path="/",
+        allowed_paths=[str(folder / "outputs")],
+        theme=page.theme(),
+        head=page.head(),
+        css_paths=[page.HERE / "page.css"],
+        footer_links=["settings"],
+        ssr_mode=False,
+        show_error=True,
     )
 
 
@@ -88,8 +98,13 @@ def _leave_on_signals(server: Any) -> None:
     """End within two seconds and with exit code 0, whatever connections are open or threads at work."""
 
     def leave(number: int, frame: Any) -> None:
-        server.should_exit = server.force_exit = True
-        timer = threading.Timer(1.5, os._exit, [0])
+        from modules import shared
+
+        shared.state.interrupt()
+        # Open pages keep a connection; cutting it is no error worth a traceback.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
+        server.should_exit = True
+        timer = threading.Timer(SECONDS_TO_LEAVE, os._exit, [0])
         timer.daemon = True
         timer.start()
 
@@ -116,10 +131,10 @@ def start(
         print(LISTEN_WARNING, file=sys.stderr, flush=True)
     app = build(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions, builtin=builtin)
     import uvicorn
-    from modules import shared
+    from modules import call_queue, shared
 
     shared.cmd_opts.port, shared.cmd_opts.listen = real, listen
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=0))
     # uvicorn would install handlers of its own, which wait for open connections.
     server.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
     _leave_on_signals(server)
@@ -130,8 +145,9 @@ def start(
     if open_browser:
         threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     server.run(sockets=[bound])
+    # A job that is writing its picture may finish that; its thread must not hold the process for longer.
+    call_queue.queue_lock.acquire(timeout=SECONDS_TO_LEAVE / 2)
     sys.stdout.flush()
-    # Threads of a running job must not hold the process.
     os._exit(0)
 
 

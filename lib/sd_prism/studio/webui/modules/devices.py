@@ -14,7 +14,7 @@ unet_needs_upcast = False
 
 
 def get_optimal_device_name() -> str:
-    """"cuda", "mps" or "cpu"."""
+    """ "cuda", "mps" or "cpu"."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -47,7 +47,7 @@ class ExtensionMetadata:
         for section in self.config.sections():
             if section.startswith("callbacks/"):
                 before, after = self._words(section, "Before"), self._words(section, "After")
-                yield CallbackOrderInfo(section[len("callbacks/"):], before, after)
+                yield CallbackOrderInfo(section[len("callbacks/") :], before, after)
 
 
 @dataclass

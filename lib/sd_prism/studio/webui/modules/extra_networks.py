@@ -91,7 +91,11 @@ def activate(p: Any, extra_network_data: dict[str, list[ExtraNetworkParams]]) ->
             errors.display(e, f"activating extra network {network.name}")
     if p.scripts is not None:
         p.scripts.after_extra_networks_activate(
-            p, batch_number=p.iteration, prompts=p.prompts, seeds=p.seeds, subseeds=p.subseeds,
+            p,
+            batch_number=p.iteration,
+            prompts=p.prompts,
+            seeds=p.seeds,
+            subseeds=p.subseeds,
             extra_network_data=extra_network_data,
         )
 

@@ -32,7 +32,8 @@ def component_hooks(runner: Any) -> Iterator[None]:
     """Call before_component and after_component for what is created inside the block."""
     kept = Component.__init__, BlockContext.__init__
     scripts.scripts_current = runner
-    Component.__init__, BlockContext.__init__ = map(_telling, kept)  # type: ignore[method-assign,assignment]
+    Component.__init__ = _telling(kept[0])  # type: ignore[method-assign]
+    BlockContext.__init__ = _telling(kept[1])  # type: ignore[method-assign]
     try:
         yield
     finally:

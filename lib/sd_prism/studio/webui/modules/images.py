@@ -12,7 +12,11 @@ from PIL import Image, PngImagePlugin
 
 from modules import script_callbacks, shared
 
-IMAGE_ARGUMENTS = {".jpg": {"quality": 90}, ".jpeg": {"quality": 90}, ".webp": {"lossless": True}}
+IMAGE_ARGUMENTS: dict[str, dict[str, Any]] = {
+    ".jpg": {"quality": 90},
+    ".jpeg": {"quality": 90},
+    ".webp": {"lossless": True},
+}
 
 
 def image_grid(imgs: list[Image.Image], batch_size: int = 1, rows: int | None = None) -> Image.Image:
@@ -36,8 +40,12 @@ def get_next_sequence_number(path: str, basename: str) -> int:
 
 
 def save_image_with_geninfo(
-    image: Image.Image, geninfo: str | None, filename: str, extension: str | None = None,
-    existing_pnginfo: dict | None = None, pnginfo_section_name: str = "parameters",
+    image: Image.Image,
+    geninfo: str | None,
+    filename: str,
+    extension: str | None = None,
+    existing_pnginfo: dict | None = None,
+    pnginfo_section_name: str = "parameters",
 ) -> None:
     """Write the file; a PNG gets each text of `existing_pnginfo` and the infotext as text chunks."""
     extension = (extension or os.path.splitext(filename)[1]).lower()
@@ -55,10 +63,21 @@ def save_image_with_geninfo(
 
 
 def save_image(
-    image: Image.Image, path: str, basename: str, seed: int | None = None, prompt: str | None = None,
-    extension: str = "png", info: str | None = None, short_filename: bool = False, no_prompt: bool = False,
-    grid: bool = False, pnginfo_section_name: str = "parameters", p: Any = None,
-    existing_info: dict | None = None, forced_filename: str | None = None, suffix: str = "",
+    image: Image.Image,
+    path: str,
+    basename: str,
+    seed: int | None = None,
+    prompt: str | None = None,
+    extension: str = "png",
+    info: str | None = None,
+    short_filename: bool = False,
+    no_prompt: bool = False,
+    grid: bool = False,
+    pnginfo_section_name: str = "parameters",
+    p: Any = None,
+    existing_info: dict | None = None,
+    forced_filename: str | None = None,
+    suffix: str = "",
     save_to_dirs: bool | None = None,
 ) -> tuple[str, None]:
     """Save as <path>/<date>/<number>-<seed>.<extension>; callbacks see it before and after."""

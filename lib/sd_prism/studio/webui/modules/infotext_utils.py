@@ -44,8 +44,13 @@ class ParamBinding:
     """A "Send to" button."""
 
     def __init__(
-        self, paste_button: Any, tabname: str, source_text_component: Any = None, source_image_component: Any = None,
-        source_tabname: str | None = None, override_settings_component: Any = None,
+        self,
+        paste_button: Any,
+        tabname: str,
+        source_text_component: Any = None,
+        source_image_component: Any = None,
+        source_tabname: str | None = None,
+        override_settings_component: Any = None,
         paste_field_names: list[str] | None = None,
     ) -> None:
         self.paste_button, self.tabname = paste_button, tabname
@@ -73,7 +78,9 @@ def add_paste_fields(tabname: str, init_img: Any, fields: list | None, override_
     """Declare what a paste into this tab fills in; plain pairs become PasteField."""
     fields = [field if isinstance(field, PasteField) else PasteField(*field) for field in fields or []]
     paste_fields[tabname] = {
-        "init_img": init_img, "fields": fields, "override_settings_component": override_settings_component,
+        "init_img": init_img,
+        "fields": fields,
+        "override_settings_component": override_settings_component,
     }
 
 
@@ -193,7 +200,9 @@ def field_update(component: Any, target: Any, params: dict[str, Any]) -> Any:
         return gr.update()
 
 
-def connect_paste(button: Any, paste_fields: list, input_comp: Any, override_settings_component: Any, tabname: str) -> None:
+def connect_paste(
+    button: Any, paste_fields: list, input_comp: Any, override_settings_component: Any, tabname: str
+) -> None:
     """Make `button` read the infotext in `input_comp` into all fields."""
 
     def paste(text: str) -> list:

@@ -15,9 +15,18 @@ class OptionInfo:
     """One setting's declaration; the chained methods add texts for the settings page."""
 
     def __init__(
-        self, default: Any = None, label: str = "", component: Any = None, component_args: Any = None,
-        onchange: Callable[[], None] | None = None, section: tuple | None = None, refresh: Any = None,
-        comment_before: str = "", comment_after: str = "", infotext: str | None = None, restrict_api: bool = False,
+        self,
+        default: Any = None,
+        label: str = "",
+        component: Any = None,
+        component_args: Any = None,
+        onchange: Callable[[], None] | None = None,
+        section: tuple | None = None,
+        refresh: Any = None,
+        comment_before: str = "",
+        comment_after: str = "",
+        infotext: str | None = None,
+        restrict_api: bool = False,
         category_id: str | None = None,
     ) -> None:
         self.default, self.label, self.component, self.component_args = default, label, component, component_args
@@ -156,9 +165,10 @@ class Options:
     def cast_value(self, key: str, value: Any) -> Any:
         """`value` in the type of the setting's default."""
         default = self.data_labels[key].default
-        kind = type(default if default is not None else self.data.get(key))
-        if value is None or kind is type(None):
+        default = self.data.get(key) if default is None else default
+        if value is None or default is None:
             return None
+        kind = type(default)
         return False if kind is bool and value == "False" else kind(value)
 
     def load(self, filename: str | Path) -> None:

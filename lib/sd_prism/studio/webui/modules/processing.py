@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import sd_prism
 import torch
 from PIL import Image
 
-import sd_prism
 from modules import (
     devices,
     errors,
@@ -99,17 +99,17 @@ class StableDiffusionProcessing:
     rng: Any = field(default=None, init=False)
     step_multiplier: int = field(default=1, init=False)
     color_corrections: Any = field(default=None, init=False)
-    all_prompts: list = field(default=None, init=False)  # type: ignore[assignment]
-    all_negative_prompts: list = field(default=None, init=False)  # type: ignore[assignment]
-    all_seeds: list = field(default=None, init=False)  # type: ignore[assignment]
-    all_subseeds: list = field(default=None, init=False)  # type: ignore[assignment]
+    all_prompts: Any = field(default=None, init=False)
+    all_negative_prompts: Any = field(default=None, init=False)
+    all_seeds: Any = field(default=None, init=False)
+    all_subseeds: Any = field(default=None, init=False)
     iteration: int = field(default=0, init=False)
     main_prompt: str = field(default="", init=False)
     main_negative_prompt: str = field(default="", init=False)
-    prompts: list = field(default=None, init=False)  # type: ignore[assignment]
-    negative_prompts: list = field(default=None, init=False)  # type: ignore[assignment]
-    seeds: list = field(default=None, init=False)  # type: ignore[assignment]
-    subseeds: list = field(default=None, init=False)  # type: ignore[assignment]
+    prompts: Any = field(default=None, init=False)
+    negative_prompts: Any = field(default=None, init=False)
+    seeds: Any = field(default=None, init=False)
+    subseeds: Any = field(default=None, init=False)
     extra_network_data: Any = field(default=None, init=False)
     user: str | None = field(default=None, init=False)
     sd_model_name: str | None = field(default=None, init=False)
@@ -182,7 +182,15 @@ class StableDiffusionProcessing:
     def init(self, all_prompts: list, all_seeds: list, all_subseeds: list) -> None:
         """Before the first batch."""
 
-    def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: list, subseeds: list, subseed_strength: float, prompts: list) -> Any:
+    def sample(
+        self,
+        conditioning: Any,
+        unconditional_conditioning: Any,
+        seeds: list,
+        subseeds: list,
+        subseed_strength: float,
+        prompts: list,
+    ) -> Any:
         """Latents (N,C,H,W) of one batch."""
         raise NotImplementedError
 
@@ -267,7 +275,15 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         if self.enable_hr:
             self.all_hr_prompts, self.all_hr_negative_prompts = list(self.all_prompts), list(self.all_negative_prompts)
 
-    def sample(self, conditioning: Any, unconditional_conditioning: Any, seeds: list, subseeds: list, subseed_strength: float, prompts: list) -> Any:
+    def sample(
+        self,
+        conditioning: Any,
+        unconditional_conditioning: Any,
+        seeds: list,
+        subseeds: list,
+        subseed_strength: float,
+        prompts: list,
+    ) -> Any:
         """Latents (N,C,H,W) of one batch."""
         self.sampler = sd_samplers.create_sampler(str(self.sampler_name), shared.sd_model)
         x = self.rng.next().to(devices.device)
@@ -282,9 +298,18 @@ class Processed:
     """The outcome of a job."""
 
     def __init__(
-        self, p: StableDiffusionProcessing, images_list: list, seed: Any = -1, info: str = "", subseed: Any = None,
-        all_prompts: list | None = None, all_negative_prompts: list | None = None, all_seeds: list | None = None,
-        all_subseeds: list | None = None, index_of_first_image: int = 0, infotexts: list | None = None,
+        self,
+        p: StableDiffusionProcessing,
+        images_list: list,
+        seed: Any = -1,
+        info: str = "",
+        subseed: Any = None,
+        all_prompts: list | None = None,
+        all_negative_prompts: list | None = None,
+        all_seeds: list | None = None,
+        all_subseeds: list | None = None,
+        index_of_first_image: int = 0,
+        infotexts: list | None = None,
         comments: str = "",
     ) -> None:
         def first(value: Any) -> Any:
@@ -316,23 +341,80 @@ class Processed:
 
     def infotext(self, p: StableDiffusionProcessing, index: int) -> str:
         """The infotext of picture `index`."""
-        place = {"position_in_batch": index % self.batch_size, "iteration": index // self.batch_size}
-        return create_infotext(p, self.all_prompts, self.all_seeds, self.all_subseeds, comments=[], **place)
+        return create_infotext(
+            p,
+            self.all_prompts,
+            self.all_seeds,
+            self.all_subseeds,
+            comments=[],
+            iteration=index // self.batch_size,
+            position_in_batch=index % self.batch_size,
+        )
 
 
 _COPIED = (
-    "subseed_strength", "width", "height", "sampler_name", "scheduler", "cfg_scale", "image_cfg_scale", "steps",
-    "restore_faces", "sd_model_name", "sd_model_hash", "sd_vae_name", "sd_vae_hash", "seed_resize_from_w",
-    "seed_resize_from_h", "denoising_strength", "extra_generation_params", "styles", "eta", "ddim_discretize",
-    "s_churn", "s_tmin", "s_tmax", "s_noise", "s_min_uncond", "sampler_noise_scheduler_override",
-    "is_using_inpainting_conditioning", "token_merging_ratio", "token_merging_ratio_hr",
+    "subseed_strength",
+    "width",
+    "height",
+    "sampler_name",
+    "scheduler",
+    "cfg_scale",
+    "image_cfg_scale",
+    "steps",
+    "restore_faces",
+    "sd_model_name",
+    "sd_model_hash",
+    "sd_vae_name",
+    "sd_vae_hash",
+    "seed_resize_from_w",
+    "seed_resize_from_h",
+    "denoising_strength",
+    "extra_generation_params",
+    "styles",
+    "eta",
+    "ddim_discretize",
+    "s_churn",
+    "s_tmin",
+    "s_tmax",
+    "s_noise",
+    "s_min_uncond",
+    "sampler_noise_scheduler_override",
+    "is_using_inpainting_conditioning",
+    "token_merging_ratio",
+    "token_merging_ratio_hr",
 )
 _JSON = (
-    "prompt", "all_prompts", "negative_prompt", "all_negative_prompts", "seed", "all_seeds", "subseed",
-    "all_subseeds", "subseed_strength", "width", "height", "sampler_name", "cfg_scale", "steps", "batch_size",
-    "restore_faces", "face_restoration_model", "sd_model_name", "sd_model_hash", "sd_vae_name", "sd_vae_hash",
-    "seed_resize_from_w", "seed_resize_from_h", "denoising_strength", "extra_generation_params",
-    "index_of_first_image", "infotexts", "styles", "job_timestamp", "clip_skip", "is_using_inpainting_conditioning",
+    "prompt",
+    "all_prompts",
+    "negative_prompt",
+    "all_negative_prompts",
+    "seed",
+    "all_seeds",
+    "subseed",
+    "all_subseeds",
+    "subseed_strength",
+    "width",
+    "height",
+    "sampler_name",
+    "cfg_scale",
+    "steps",
+    "batch_size",
+    "restore_faces",
+    "face_restoration_model",
+    "sd_model_name",
+    "sd_model_hash",
+    "sd_vae_name",
+    "sd_vae_hash",
+    "seed_resize_from_w",
+    "seed_resize_from_h",
+    "denoising_strength",
+    "extra_generation_params",
+    "index_of_first_image",
+    "infotexts",
+    "styles",
+    "job_timestamp",
+    "clip_skip",
+    "is_using_inpainting_conditioning",
     "version",
 )
 
@@ -364,7 +446,9 @@ class DecodedSamples(list):
     already_decoded = True
 
 
-def decode_latent_batch(model: Any, batch: torch.Tensor, target_device: Any = None, check_for_nans: bool = False) -> DecodedSamples:
+def decode_latent_batch(
+    model: Any, batch: torch.Tensor, target_device: Any = None, check_for_nans: bool = False
+) -> DecodedSamples:
     """Latents to pictures, one at a time, as the host does."""
     decoded = DecodedSamples()
     for i in range(batch.shape[0]):
@@ -384,7 +468,8 @@ def _builtin_params(p: Any, seed: Any, subseed: Any) -> dict[str, Any]:
         "Steps": p.steps,
         "Sampler": p.sampler_name,
         "Schedule type": p.scheduler,
-        "CFG scale": p.cfg_scale,
+        # The host's page gives 7 and its API 7.0 for the same number; here both give 7.
+        "CFG scale": int(p.cfg_scale) if float(p.cfg_scale).is_integer() else p.cfg_scale,
         "Seed": seed,
         "Size": f"{p.width}x{p.height}",
         "Model hash": p.sd_model_hash if opts.add_model_hash_to_info else None,
@@ -400,8 +485,15 @@ def _builtin_params(p: Any, seed: Any, subseed: Any) -> dict[str, Any]:
 
 
 def create_infotext(
-    p: Any, all_prompts: list, all_seeds: list, all_subseeds: list, comments: list | None = None, iteration: int = 0,
-    position_in_batch: int = 0, use_main_prompt: bool = False, index: int | None = None,
+    p: Any,
+    all_prompts: list,
+    all_seeds: list,
+    all_subseeds: list,
+    comments: list | None = None,
+    iteration: int = 0,
+    position_in_batch: int = 0,
+    use_main_prompt: bool = False,
+    index: int | None = None,
     all_negative_prompts: list | None = None,
 ) -> str:
     """The text saved with picture `index`.
@@ -419,7 +511,8 @@ def create_infotext(
     seed = (p.all_seeds if use_main_prompt else all_seeds)[index]
     subseed = (p.all_subseeds if use_main_prompt else all_subseeds)[index]
     params = {
-        **_builtin_params(p, seed, subseed), **p.extra_generation_params,
+        **_builtin_params(p, seed, subseed),
+        **p.extra_generation_params,
         "Version": program_version() if opts.add_version_to_infotext else None,
     }
     known = dict(locals())
@@ -497,9 +590,13 @@ def _prepare_batch(p: StableDiffusionProcessing, n: int) -> bool:
     _take_batch(p, n, "prompts", "negative_prompts", "seeds", "subseeds")
     channels = getattr(shared.sd_model, "latent_channels", opt_C)
     p.rng = rng.ImageRNG(
-        (channels, p.height // opt_f, p.width // opt_f), p.seeds, subseeds=p.subseeds,
-        subseed_strength=p.subseed_strength, seed_resize_from_h=p.seed_resize_from_h,
-        seed_resize_from_w=p.seed_resize_from_w, eta_noise_seed_delta=int(opts.eta_noise_seed_delta or 0),
+        (channels, p.height // opt_f, p.width // opt_f),
+        p.seeds,
+        subseeds=p.subseeds,
+        subseed_strength=p.subseed_strength,
+        seed_resize_from_h=p.seed_resize_from_h,
+        seed_resize_from_w=p.seed_resize_from_w,
+        eta_noise_seed_delta=int(opts.eta_noise_seed_delta or 0),
     )
     batch: dict[str, Any] = {"batch_number": n, "prompts": p.prompts, "seeds": p.seeds, "subseeds": p.subseeds}
     if p.scripts is not None:
@@ -534,8 +631,12 @@ def _remember_params(p: StableDiffusionProcessing) -> None:
 def _batch_pictures(p: StableDiffusionProcessing, n: int) -> list[torch.Tensor]:
     """The pictures (3,H,W) in 0..1 of batch n, after the batch hooks."""
     samples = p.sample(
-        conditioning=p.c, unconditional_conditioning=p.uc, seeds=p.seeds, subseeds=p.subseeds,
-        subseed_strength=p.subseed_strength, prompts=p.prompts,
+        conditioning=p.c,
+        unconditional_conditioning=p.uc,
+        seeds=p.seeds,
+        subseeds=p.subseeds,
+        subseed_strength=p.subseed_strength,
+        prompts=p.prompts,
     )
     if p.scripts is not None:
         ps = scripts.PostSampleArgs(samples)
@@ -616,7 +717,12 @@ def _finish_job(p: StableDiffusionProcessing, infotexts: list[str], output: list
         extra_networks.deactivate(p, p.extra_network_data)
     devices.torch_gc()
     processed = Processed(
-        p, output, seed=p.all_seeds[0], info=infotexts[0], subseed=p.all_subseeds[0], index_of_first_image=first,
+        p,
+        output,
+        seed=p.all_seeds[0],
+        info=infotexts[0],
+        subseed=p.all_subseeds[0],
+        index_of_first_image=first,
         infotexts=infotexts,
     )
     if p.scripts is not None:

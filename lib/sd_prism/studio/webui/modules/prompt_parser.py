@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-
 from sd_prism.studio import text as engine
 
 ScheduledPromptConditioning = namedtuple("ScheduledPromptConditioning", ["end_at_step", "cond"])
@@ -17,8 +16,12 @@ class SdConditioning(list):
     """Prompts, with what a model's text part may want to know about the picture."""
 
     def __init__(
-        self, prompts: Sequence[str], is_negative_prompt: bool = False, width: int | None = None,
-        height: int | None = None, copy_from: Any = None,
+        self,
+        prompts: Sequence[str],
+        is_negative_prompt: bool = False,
+        width: int | None = None,
+        height: int | None = None,
+        copy_from: Any = None,
     ) -> None:
         super().__init__(prompts)
         source = prompts if copy_from is None else copy_from
@@ -70,7 +73,9 @@ def get_learned_conditioning(
             (schedule,) = get_learned_conditioning_prompt_schedules([prompt], steps, hires_steps, use_old_scheduling)
             conds = model.get_learned_conditioning(SdConditioning([text for _, text in schedule], copy_from=prompts))
             known[prompt] = [
-                ScheduledPromptConditioning(end, {k: v[i] for k, v in conds.items()} if isinstance(conds, dict) else conds[i])
+                ScheduledPromptConditioning(
+                    end, {k: v[i] for k, v in conds.items()} if isinstance(conds, dict) else conds[i]
+                )
                 for i, (end, _) in enumerate(schedule)
             ]
     return [known[prompt] for prompt in prompts]
@@ -103,9 +108,9 @@ def _at(schedule: list[ScheduledPromptConditioning], step: int) -> Any:
 def stack_conds(tensors: list[torch.Tensor]) -> torch.Tensor:
     """(T,C) tensors stacked; shorter ones repeat their last vector."""
     longest = max(tensor.shape[0] for tensor in tensors)
-    return torch.stack([
-        torch.cat([tensor, tensor[-1:].expand(longest - tensor.shape[0], *tensor.shape[1:])]) for tensor in tensors
-    ])
+    return torch.stack(
+        [torch.cat([tensor, tensor[-1:].expand(longest - tensor.shape[0], *tensor.shape[1:])]) for tensor in tensors]
+    )
 
 
 def _stack(conds: list) -> Any:
@@ -119,7 +124,9 @@ def reconstruct_cond_batch(c: list[list[ScheduledPromptConditioning]], current_s
     return _stack([_at(schedule, current_step) for schedule in c])
 
 
-def reconstruct_multicond_batch(c: MulticondLearnedConditioning, current_step: int) -> tuple[list[list[tuple[int, float]]], Any]:
+def reconstruct_multicond_batch(
+    c: MulticondLearnedConditioning, current_step: int
+) -> tuple[list[list[tuple[int, float]]], Any]:
     """For each picture (row, weight) of its parts; and the rows of one step."""
     rows: list = []
     conds_list = []

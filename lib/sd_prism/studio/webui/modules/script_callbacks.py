@@ -32,8 +32,15 @@ class CFGDenoiserParams:
     """
 
     def __init__(
-        self, x: Any, image_cond: Any, sigma: Any, sampling_step: int, total_sampling_steps: int, text_cond: Any,
-        text_uncond: Any, denoiser: Any = None,
+        self,
+        x: Any,
+        image_cond: Any,
+        sigma: Any,
+        sampling_step: int,
+        total_sampling_steps: int,
+        text_cond: Any,
+        text_uncond: Any,
+        denoiser: Any = None,
     ) -> None:
         self.x, self.image_cond, self.sigma = x, image_cond, sigma
         self.sampling_step, self.total_sampling_steps = sampling_step, total_sampling_steps
@@ -89,9 +96,26 @@ class ScriptCallback:
 
 
 _CATEGORIES = (
-    "app_started", "model_loaded", "ui_tabs", "ui_train_tabs", "ui_settings", "before_image_saved", "image_saved",
-    "extra_noise", "cfg_denoiser", "cfg_denoised", "cfg_after_cfg", "before_component", "after_component",
-    "image_grid", "infotext_pasted", "script_unloaded", "before_ui", "on_reload", "list_optimizers", "list_unets",
+    "app_started",
+    "model_loaded",
+    "ui_tabs",
+    "ui_train_tabs",
+    "ui_settings",
+    "before_image_saved",
+    "image_saved",
+    "extra_noise",
+    "cfg_denoiser",
+    "cfg_denoised",
+    "cfg_after_cfg",
+    "before_component",
+    "after_component",
+    "image_grid",
+    "infotext_pasted",
+    "script_unloaded",
+    "before_ui",
+    "on_reload",
+    "list_optimizers",
+    "list_unets",
     "before_token_counter",
 )
 callback_map: dict[str, list[ScriptCallback]] = {f"callbacks_{name}": [] for name in _CATEGORIES}
@@ -110,7 +134,11 @@ def _caller() -> str:
 
 
 def add_callback(
-    callbacks: list[ScriptCallback], fun: Any, *, name: str | None = None, category: str = "unknown",
+    callbacks: list[ScriptCallback],
+    fun: Any,
+    *,
+    name: str | None = None,
+    category: str = "unknown",
     filename: str | None = None,
 ) -> None:
     """Append under the name "<extension>/<file>/<category>[/<name>]", made unique with -1, -2 ..."""

@@ -28,7 +28,13 @@ class MaskBlendArgs:
     """The latents that are blended under an inpaint mask."""
 
     def __init__(
-        self, current_latent: Any, nmask: Any, init_latent: Any, mask: Any, blended_latent: Any, denoiser: Any = None,
+        self,
+        current_latent: Any,
+        nmask: Any,
+        init_latent: Any,
+        mask: Any,
+        blended_latent: Any,
+        denoiser: Any = None,
         sigma: Any = None,
     ) -> None:
         self.current_latent, self.nmask, self.init_latent, self.mask = current_latent, nmask, init_latent, mask
@@ -350,7 +356,9 @@ class ScriptRunner:
         for control in controls:
             control.custom_script_source = os.path.basename(script.filename)
         script.api_info = models.ScriptInfo(
-            name=script.name, is_img2img=script.is_img2img, is_alwayson=script.alwayson,
+            name=script.name,
+            is_img2img=script.is_img2img,
+            is_alwayson=script.alwayson,
             args=[models.ScriptArg.of(control) for control in controls],
         )
         self.infotext_fields += script.infotext_fields or []
@@ -383,7 +391,11 @@ class ScriptRunner:
         ]
         self.setup_ui_for_section(None)
         dropdown = gr.Dropdown(
-            label="Script", elem_id="script_list", choices=["None", *self.titles], value="None", type="index",
+            label="Script",
+            elem_id="script_list",
+            choices=["None", *self.titles],
+            value="None",
+            type="index",
             visible=bool(self.titles),
         )
         self.inputs[0] = dropdown
@@ -423,7 +435,10 @@ class ScriptRunner:
         for script in self.list_scripts_for_method(method_name):
             if getattr(type(script), method_name, None) != getattr(Script, method_name, None):
                 script_callbacks.add_callback(
-                    callbacks, script, category=f"script_{method_name}", name=type(script).__name__,
+                    callbacks,
+                    script,
+                    category=f"script_{method_name}",
+                    name=type(script).__name__,
                     filename=script.filename,
                 )
         return script_callbacks.sort_callbacks(f"script_{method_name}", callbacks)

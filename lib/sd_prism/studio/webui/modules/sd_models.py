@@ -13,9 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from sd_prism.errors import PrismError, UnknownName
 
 from modules import devices, paths, prompt_parser, script_callbacks, shared
-from sd_prism.errors import PrismError, UnknownName
 
 SUFFIXES = (".safetensors",)
 HASHED_AT_ONCE = 256 * 2**20  # larger files are hashed when they are loaded, so that the list appears at once
@@ -202,8 +202,11 @@ class StudioModel:
     def get_learned_conditioning(self, texts: Any) -> Any:
         """A tensor (N,T,C), or for SDXL a dict with "crossattn" and "vector"."""
         cond = self.engine.text.encode(
-            list(texts), clip_skip=int(shared.opts.CLIP_stop_at_last_layers), width=getattr(texts, "width", None),
-            height=getattr(texts, "height", None), negative=getattr(texts, "is_negative_prompt", False),
+            list(texts),
+            clip_skip=int(shared.opts.CLIP_stop_at_last_layers),
+            width=getattr(texts, "width", None),
+            height=getattr(texts, "height", None),
+            negative=getattr(texts, "is_negative_prompt", False),
         )
         if "vector" not in cond:
             return cond["crossattn"]
@@ -273,7 +276,9 @@ def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_sta
     return model_data.sd_model
 
 
-def reload_model_weights(sd_model: Any = None, info: CheckpointInfo | None = None, forced_reload: bool = False) -> StudioModel:
+def reload_model_weights(
+    sd_model: Any = None, info: CheckpointInfo | None = None, forced_reload: bool = False
+) -> StudioModel:
     """Make the chosen checkpoint (or `info`) the loaded one; nothing happens when it is."""
     current = model_data.sd_model
     wanted = info or select_checkpoint()

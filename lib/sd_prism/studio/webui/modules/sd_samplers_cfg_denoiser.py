@@ -70,7 +70,9 @@ class CFGDenoiser(torch.nn.Module):
         cond, uncond = self.p.get_conds()
         self.sampler.sampler_extra_args.update(cond=cond, uncond=uncond)
 
-    def combine_denoised(self, x_out: torch.Tensor, conds_list: CondsList, uncond: Any, cond_scale: float) -> torch.Tensor:
+    def combine_denoised(
+        self, x_out: torch.Tensor, conds_list: CondsList, uncond: Any, cond_scale: float
+    ) -> torch.Tensor:
         """uncond + sum of weight * scale * (cond - uncond)."""
         denoised_uncond = x_out[-uncond.shape[0] :]
         denoised = denoised_uncond.clone()
@@ -95,10 +97,12 @@ class CFGDenoiser(torch.nn.Module):
         if shared.opts.batch_cond_uncond and cond.shape[1] == uncond.shape[1]:
             return self.inner_model(x, sigma, cond=_as_dict(catenate_conds([cond, uncond])))
         n = cond.shape[0]
-        return torch.cat([
-            self.inner_model(x[:n], sigma[:n], cond=_as_dict(cond)),
-            self.inner_model(x[n:], sigma[n:], cond=_as_dict(uncond)),
-        ])
+        return torch.cat(
+            [
+                self.inner_model(x[:n], sigma[:n], cond=_as_dict(cond)),
+                self.inner_model(x[n:], sigma[n:], cond=_as_dict(uncond)),
+            ]
+        )
 
     def _skips_uncond(self, sigma: torch.Tensor, s_min_uncond: float, cond_scale: float) -> bool:
         if s_min_uncond > 0 and self.step % 2 and float(sigma[0]) < s_min_uncond:
@@ -107,8 +111,14 @@ class CFGDenoiser(torch.nn.Module):
         return cond_scale == 1.0
 
     def forward(
-        self, x: torch.Tensor, sigma: torch.Tensor, uncond: Any, cond: Any, cond_scale: float,
-        s_min_uncond: float = 0.0, image_cond: torch.Tensor | None = None,
+        self,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        uncond: Any,
+        cond: Any,
+        cond_scale: float,
+        s_min_uncond: float = 0.0,
+        image_cond: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The guided, denoised latent of x (N,C,H,W) at sigma (N,)."""
         state = shared.state
@@ -121,7 +131,14 @@ class CFGDenoiser(torch.nn.Module):
         image_cond = x.new_zeros(x.shape[0], 5, 1, 1) if image_cond is None else image_cond
         rows = [image for image, parts in enumerate(conds_list) for _ in parts] + list(range(x.shape[0]))
         params = CFGDenoiserParams(
-            x[rows], image_cond[rows], sigma[rows], state.sampling_step, state.sampling_steps, text_cond, text_uncond, self
+            x[rows],
+            image_cond[rows],
+            sigma[rows],
+            state.sampling_step,
+            state.sampling_steps,
+            text_cond,
+            text_uncond,
+            self,
         )
         cfg_denoiser_callback(params)
 

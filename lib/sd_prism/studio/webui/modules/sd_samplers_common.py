@@ -11,7 +11,7 @@ from PIL import Image
 
 from modules import shared
 
-SamplerDataTuple = namedtuple("SamplerData", ["name", "constructor", "aliases", "options"])
+SamplerDataTuple = namedtuple("SamplerDataTuple", ["name", "constructor", "aliases", "options"])
 
 
 class SamplerData(SamplerDataTuple):

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from sd_prism.studio import samplers as engine
 
 from modules import sd_samplers_common, shared
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
-from sd_prism.studio import samplers as engine
 
 CHURN = {"s_churn": "Sigma churn", "s_tmin": "Sigma tmin", "s_tmax": "Sigma tmax", "s_noise": "Sigma noise"}
 
@@ -94,19 +94,32 @@ class KDiffusionSampler:
         extra = self.initialize(p, x, sigmas)
         self.last_latent = x
         self.sampler_extra_args = {
-            "cond": conds[0], "uncond": conds[1], "image_cond": conds[2], "cond_scale": p.cfg_scale,
+            "cond": conds[0],
+            "uncond": conds[1],
+            "image_cond": conds[2],
+            "cond_scale": p.cfg_scale,
             "s_min_uncond": p.s_min_uncond or 0.0,
         }
 
         def run() -> torch.Tensor:
             return self.func(
-                self.model_wrap_cfg, x, sigmas, extra_args=self.sampler_extra_args, callback=self.callback_state, **extra
+                self.model_wrap_cfg,
+                x,
+                sigmas,
+                extra_args=self.sampler_extra_args,
+                callback=self.callback_state,
+                **extra,
             )
 
         return self.launch_sampling(steps, run)
 
     def sample(
-        self, p: Any, x: torch.Tensor, conditioning: Any, unconditional_conditioning: Any, steps: int | None = None,
+        self,
+        p: Any,
+        x: torch.Tensor,
+        conditioning: Any,
+        unconditional_conditioning: Any,
+        steps: int | None = None,
         image_conditioning: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Text-to-image: x is unit noise (N,C,H,W)."""
@@ -118,8 +131,11 @@ class KDiffusionSampler:
 
 def _data(method: engine.Sampler) -> sd_samplers_common.SamplerData:
     options = {
-        "scheduler": method.default_schedule, "second_order": method.second_order, "brownian_noise": method.brownian,
-        "uses_noise": method.uses_noise, "wrap": method.wrap,
+        "scheduler": method.default_schedule,
+        "second_order": method.second_order,
+        "brownian_noise": method.brownian,
+        "uses_noise": method.uses_noise,
+        "wrap": method.wrap,
     }
     return sd_samplers_common.SamplerData(
         method.name, lambda model: KDiffusionSampler(method), list(method.aliases), options

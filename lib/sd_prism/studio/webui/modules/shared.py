@@ -12,7 +12,7 @@ from modules.options import OptionHTML, OptionInfo, Options, options_section
 from modules.shared_cmd_options import cmd_opts, parser
 from modules.shared_state import State
 
-__all__ = ["OptionHTML", "OptionInfo", "cmd_opts", "opts", "options_section", "parser", "state"]
+__all__ = ["OptionHTML", "OptionInfo", "cmd_opts", "options_section", "opts", "parser", "state"]
 
 opts = Options(shared_options.templates(), shared_options.restricted_opts)
 options_templates = opts.data_labels
@@ -38,7 +38,9 @@ def configure() -> None:
     for key, info in shared_options.templates().items():
         opts.add_option(key, info)
     for key in ("outdir_txt2img_samples", "outdir_txt2img_grids"):
-        opts.data[key] = os.path.join(paths.data_path, "outputs", key.removeprefix("outdir_").replace("samples", "images").replace("_", "-"))
+        opts.data[key] = os.path.join(
+            paths.data_path, "outputs", key.removeprefix("outdir_").replace("samples", "images").replace("_", "-")
+        )
     opts.load(config_filename())
 
 

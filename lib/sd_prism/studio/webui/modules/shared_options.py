@@ -10,52 +10,70 @@ restricted_opts: set[str] = {"outdir_samples", "outdir_txt2img_samples", "outdir
 def templates() -> dict[str, OptionInfo]:
     """Fresh declarations, in the host's defaults where the studio does what the host does."""
     return {
-        **options_section(("saving-images", "Saving images/grids", "saving"), {
-            "samples_save": OptionInfo(True, "Always save all generated images"),
-            "samples_format": OptionInfo("png", "File format for images"),
-            "grid_save": OptionInfo(False, "Always save all generated image grids"),
-            "grid_format": OptionInfo("png", "File format for grids"),
-            "grid_only_if_multiple": OptionInfo(True, "Do not save grids consisting of one picture"),
-            "return_grid": OptionInfo(True, "Show grid in results for web"),
-            "enable_pnginfo": OptionInfo(True, "Write infotext to metadata of the generated image"),
-            "save_incomplete_images": OptionInfo(False, "Save incomplete images"),
-        }),
-        **options_section(("saving-paths", "Paths for saving", "saving"), {
-            "outdir_txt2img_samples": OptionInfo("", "Output directory for txt2img images"),
-            "outdir_txt2img_grids": OptionInfo("", "Output directory for txt2img grids"),
-        }),
-        **options_section(("sd", "Stable Diffusion", "sd"), {
-            "sd_model_checkpoint": OptionInfo(None, "Stable Diffusion checkpoint", infotext="Model hash"),
-            "sd_checkpoint_hash": OptionInfo("", "SHA256 hash of the current checkpoint"),
-            "CLIP_stop_at_last_layers": OptionInfo(1, "Clip skip", infotext="Clip skip"),
-            "batch_cond_uncond": OptionInfo(True, "Batch cond/uncond"),
-            "emphasis": OptionInfo("Original", "Emphasis mode"),
-            "randn_source": OptionInfo("CPU", "Random number generator source"),
-            "tiling": OptionInfo(False, "Tiling"),
-            "face_restoration": OptionInfo(False, "Restore faces"),
-            "sdxl_crop_left": OptionInfo(0, "crop left coordinate"),
-            "sdxl_crop_top": OptionInfo(0, "crop top coordinate"),
-        }),
-        **options_section(("sampler-params", "Sampler parameters", "sd"), {
-            "hide_samplers": OptionInfo([], "Hide samplers in user interface"),
-            "eta_ddim": OptionInfo(0.0, "Eta for DDIM", infotext="Eta DDIM"),
-            "eta_ancestral": OptionInfo(1.0, "Eta for k-diffusion samplers", infotext="Eta"),
-            "s_churn": OptionInfo(0.0, "sigma churn", infotext="Sigma churn"),
-            "s_tmin": OptionInfo(0.0, "sigma tmin", infotext="Sigma tmin"),
-            "s_tmax": OptionInfo(0.0, "sigma tmax", infotext="Sigma tmax"),
-            "s_noise": OptionInfo(1.0, "sigma noise", infotext="Sigma noise"),
-            "s_min_uncond": OptionInfo(0.0, "Negative Guidance minimum sigma", infotext="NGMS"),
-            "eta_noise_seed_delta": OptionInfo(0, "Eta noise seed delta", infotext="ENSD"),
-        }),
-        **options_section(("infotext", "Infotext", "ui"), {
-            "add_model_hash_to_info": OptionInfo(True, "Add model hash to infotext"),
-            "add_model_name_to_info": OptionInfo(True, "Add model name to infotext"),
-            "add_version_to_infotext": OptionInfo(True, "Add program version to infotext"),
-            "infotext_skip_pasting": OptionInfo([], "Disregard fields from pasted infotext"),
-            "disable_weights_auto_swap": OptionInfo(True, "Disregard checkpoint information from pasted infotext"),
-        }),
-        **options_section(("live-preview", "Live previews", "ui"), {
-            "live_previews_enable": OptionInfo(False, "Show live previews of the created image"),
-            "show_progress_every_n_steps": OptionInfo(10, "Live preview display period"),
-        }),
+        **options_section(
+            ("saving-images", "Saving images/grids", "saving"),
+            {
+                "samples_save": OptionInfo(True, "Always save all generated images"),
+                "samples_format": OptionInfo("png", "File format for images"),
+                "grid_save": OptionInfo(False, "Always save all generated image grids"),
+                "grid_format": OptionInfo("png", "File format for grids"),
+                "grid_only_if_multiple": OptionInfo(True, "Do not save grids consisting of one picture"),
+                "return_grid": OptionInfo(True, "Show grid in results for web"),
+                "enable_pnginfo": OptionInfo(True, "Write infotext to metadata of the generated image"),
+                "save_incomplete_images": OptionInfo(False, "Save incomplete images"),
+            },
+        ),
+        **options_section(
+            ("saving-paths", "Paths for saving", "saving"),
+            {
+                "outdir_txt2img_samples": OptionInfo("", "Output directory for txt2img images"),
+                "outdir_txt2img_grids": OptionInfo("", "Output directory for txt2img grids"),
+            },
+        ),
+        **options_section(
+            ("sd", "Stable Diffusion", "sd"),
+            {
+                "sd_model_checkpoint": OptionInfo(None, "Stable Diffusion checkpoint", infotext="Model hash"),
+                "sd_checkpoint_hash": OptionInfo("", "SHA256 hash of the current checkpoint"),
+                "CLIP_stop_at_last_layers": OptionInfo(1, "Clip skip", infotext="Clip skip"),
+                "batch_cond_uncond": OptionInfo(True, "Batch cond/uncond"),
+                "emphasis": OptionInfo("Original", "Emphasis mode"),
+                "randn_source": OptionInfo("CPU", "Random number generator source"),
+                "tiling": OptionInfo(False, "Tiling"),
+                "face_restoration": OptionInfo(False, "Restore faces"),
+                "sdxl_crop_left": OptionInfo(0, "crop left coordinate"),
+                "sdxl_crop_top": OptionInfo(0, "crop top coordinate"),
+            },
+        ),
+        **options_section(
+            ("sampler-params", "Sampler parameters", "sd"),
+            {
+                "hide_samplers": OptionInfo([], "Hide samplers in user interface"),
+                "eta_ddim": OptionInfo(0.0, "Eta for DDIM", infotext="Eta DDIM"),
+                "eta_ancestral": OptionInfo(1.0, "Eta for k-diffusion samplers", infotext="Eta"),
+                "s_churn": OptionInfo(0.0, "sigma churn", infotext="Sigma churn"),
+                "s_tmin": OptionInfo(0.0, "sigma tmin", infotext="Sigma tmin"),
+                "s_tmax": OptionInfo(0.0, "sigma tmax", infotext="Sigma tmax"),
+                "s_noise": OptionInfo(1.0, "sigma noise", infotext="Sigma noise"),
+                "s_min_uncond": OptionInfo(0.0, "Negative Guidance minimum sigma", infotext="NGMS"),
+                "eta_noise_seed_delta": OptionInfo(0, "Eta noise seed delta", infotext="ENSD"),
+            },
+        ),
+        **options_section(
+            ("infotext", "Infotext", "ui"),
+            {
+                "add_model_hash_to_info": OptionInfo(True, "Add model hash to infotext"),
+                "add_model_name_to_info": OptionInfo(True, "Add model name to infotext"),
+                "add_version_to_infotext": OptionInfo(True, "Add program version to infotext"),
+                "infotext_skip_pasting": OptionInfo([], "Disregard fields from pasted infotext"),
+                "disable_weights_auto_swap": OptionInfo(True, "Disregard checkpoint information from pasted infotext"),
+            },
+        ),
+        **options_section(
+            ("live-preview", "Live previews", "ui"),
+            {
+                "live_previews_enable": OptionInfo(False, "Show live previews of the created image"),
+                "show_progress_every_n_steps": OptionInfo(10, "Live preview display period"),
+            },
+        ),
     }

@@ -86,7 +86,14 @@ class State:
     def dict(self) -> dict[str, Any]:
         """The fields that the progress route shows."""
         names = (
-            "skipped", "interrupted", "stopping_generation", "job", "job_count", "job_timestamp", "job_no",
-            "sampling_step", "sampling_steps",
+            "skipped",
+            "interrupted",
+            "stopping_generation",
+            "job",
+            "job_count",
+            "job_timestamp",
+            "job_no",
+            "sampling_step",
+            "sampling_steps",
         )
         return {name: getattr(self, name) for name in names}

@@ -59,11 +59,16 @@ class InputAccordion:
             InputAccordion.global_index += 1
         self.accordion_id = elem_id
         visible = kwargs.pop("visible", True)
-        self.accordion = gr.Group(elem_id=elem_id, elem_classes=["input-accordion"], visible=visible)
+        # gradio 6.31 writes a Group's id into the page twice, a Column's once.
+        self.accordion = gr.Column(elem_id=elem_id, elem_classes=["input-accordion"], visible=visible)
         with self.accordion:
             self.checkbox = gr.Checkbox(
-                bool(value), label=label, elem_id=f"{elem_id}-checkbox", elem_classes=["input-accordion-header"],
-                container=False, **kwargs,
+                bool(value),
+                label=label,
+                elem_id=f"{elem_id}-checkbox",
+                elem_classes=["input-accordion-header"],
+                container=False,
+                **kwargs,
             )
             self.body = gr.Column(elem_classes=["input-accordion-body"])
         self.checkbox.extra = self.extra  # type: ignore[attr-defined]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 def topological_sort(dependencies: dict[str, list[str]]) -> list[str]:
-    """Names so that each comes after those it depends on, else in the given order; cycles are cut, unknown names passed over."""
+    """Names so that each comes after those it depends on, else in the given order.
+
+    Cycles are cut, unknown names passed over.
+    """
     done: dict[str, bool] = {}
     result: list[str] = []
 

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import gradio as gr
+from sd_prism.errors import OutOfRange, PrismError, UnknownName
 
 from modules import infotext_utils, scripts, sd_models, sd_samplers, sd_schedulers, shared
 from modules.api.models import Txt2ImgRequest
-from sd_prism.errors import OutOfRange, PrismError, UnknownName
 
 MAX_PROMPT = 20_000
 SIZE = (64, 4096)
