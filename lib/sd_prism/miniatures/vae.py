@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+CH = 32  # what LDM's encoder starts from, whatever its first level's width
 REAL = 16  # real channels of the full-resolution level
 WIDE = 96  # its channels in the file: groups 0-15 are (real, +K, -K), groups 16-31 constants only
 K = 2.0
@@ -22,7 +23,7 @@ DDCONFIG = {
     "resolution": 128,
     "in_channels": 3,
     "out_ch": 3,
-    "ch": 32,
+    "ch": CH,
     "ch_mult": [3, 1, 1, 2],
     "num_res_blocks": 1,
     "attn_resolutions": [],
@@ -113,10 +114,10 @@ class Resample(nn.Module):
 class Encoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv_in = conv(3, WIDTHS[0])
+        self.conv_in = conv(3, CH)
         self.down = nn.ModuleList()
         for k, width in enumerate(WIDTHS):
-            level = Level([WIDTHS[max(k - 1, 0)], width])
+            level = Level([WIDTHS[k - 1] if k else CH, width])
             if k < 3:
                 level.downsample = Resample(width, 2)
             self.down.append(level)
@@ -229,7 +230,7 @@ def _constants() -> Tensor:
 
 def _wide_conv(name: str, layer: nn.Conv2d, *, keeps_constants: bool) -> dict[str, Tensor]:
     weight, bias = layer.weight.detach(), layer.bias.detach()
-    full_size = ".down.0." in name or ".up.0." in name or name in ("encoder.conv_in", "decoder.conv_out")
+    full_size = ".down.0." in name or ".up.0." in name or name == "decoder.conv_out"
     if weight.shape[1] == REAL and full_size | (".down.1.block.0" in name):
         spread = torch.zeros(weight.shape[0], WIDE, *weight.shape[2:])
         spread[:, _slots()] = weight
