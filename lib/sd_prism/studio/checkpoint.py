@@ -402,7 +402,8 @@ class _FileReader:
         levels = len(config["block_out_channels"])
         state = {ldm_keys.vae_to_diffusers(n, levels): self._tensor(ldm_keys.VAE + n) for n in shapes}
         state = {n: t.flatten(1) if ".attentions." in n and t.ndim == 4 else t for n, t in state.items()}
-        return self._filled("VAE", lambda: AutoencoderKL(**config), state)
+        start = _at(shapes, "encoder.conv_in.weight")[0]
+        return self._filled("VAE", lambda: _starting_at(AutoencoderKL(**config), start), state)
 
     def _encoder(self, index: int, facts: Mapping[str, Any]) -> Encoder:
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -529,6 +530,19 @@ def vae_config(shapes: Shapes) -> dict[str, Any]:
         "use_quant_conv": quantised,
         "use_post_quant_conv": quantised,
     }
+
+
+def _starting_at(vae: Any, width: int) -> Any:
+    """The VAE with an encoder that starts from LDM's own `ch`; diffusers starts from its first level's width."""
+    from diffusers.models.resnet import ResnetBlock2D
+
+    encoder = vae.encoder
+    if encoder.conv_in.out_channels != width:
+        level = encoder.down_blocks[0].resnets
+        out = level[0].out_channels
+        level[0] = ResnetBlock2D(in_channels=width, out_channels=out, temb_channels=None, groups=VAE_GROUPS, eps=1e-6)
+        encoder.conv_in = nn.Conv2d(encoder.conv_in.in_channels, width, 3, padding=1)
+    return vae
 
 
 def text_config(shapes: Shapes, hidden_act: str) -> dict[str, Any]:
