@@ -192,7 +192,8 @@ def _job(fields: Fields) -> Callable:
         except Exception as error:
             return gr.update(), _told(error), gr.update()
         pictures = [getattr(image, "already_saved_as", image) for image in processed.images]
-        return gr.Gallery(pictures, selected_index=0), shown(processed.infotexts[0]), processed.infotexts
+        told = shown(processed.infotexts[0]) + _remarks(processed.comments)
+        return gr.Gallery(pictures, selected_index=0), told, processed.infotexts
 
     return clicked
 
@@ -212,6 +213,11 @@ def _told(error: Exception) -> str:
 def shown(infotext: str) -> str:
     """An infotext as HTML."""
     return f'<p class="infotext">{html.escape(infotext)}</p>'
+
+
+def _remarks(comments: str) -> str:
+    """What scripts have to say about the job."""
+    return f'<p class="studio-error comments">{html.escape(comments.strip())}</p>' if comments.strip() else ""
 
 
 def _connect(runner: Any, fields: Fields, button: gr.Button, outputs: tuple) -> None:
