@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-
 from sd_prism.errors import PrismError
 from sd_prism.studio import generate
 

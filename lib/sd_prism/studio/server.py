@@ -59,7 +59,7 @@ def build(
         theme=page.theme(),
         head=page.head(),
         css_paths=[page.HERE / "page.css"],
-        footer_links=["settings"],
+        footer_links=[],
         ssr_mode=False,
         show_error=True,
     )

@@ -65,10 +65,12 @@ def register_extra_network_alias(extra_network: ExtraNetwork, alias: str) -> Non
     extra_network_aliases[alias] = extra_network
 
 
-def lookup_extra_networks(data: dict[str, list[ExtraNetworkParams]]) -> dict[ExtraNetwork, list[ExtraNetworkParams]]:
-    """Registered networks that `data` mentions; unknown words are passed over."""
+def lookup_extra_networks(
+    extra_network_data: dict[str, list[ExtraNetworkParams]],
+) -> dict[ExtraNetwork, list[ExtraNetworkParams]]:
+    """The registered networks that are mentioned; unknown words are passed over."""
     found: dict[ExtraNetwork, list[ExtraNetworkParams]] = {}
-    for name, params in data.items():
+    for name, params in extra_network_data.items():
         network = extra_network_registry.get(name) or extra_network_aliases.get(name)
         if network is not None:
             found.setdefault(network, []).extend(params)

@@ -101,6 +101,11 @@ def get_multicond_learned_conditioning(
     return MulticondLearnedConditioning(shape=(len(prompts),), batch=batch)
 
 
+def parse_prompt_attention(text: str) -> list[list]:
+    """[[text, weight], ...] after round, square and weighted brackets; BREAK has the weight -1."""
+    return [list(item) for item in engine.parse_emphasis(text)]
+
+
 def _at(schedule: list[ScheduledPromptConditioning], step: int) -> Any:
     return next((entry.cond for entry in schedule if step <= entry.end_at_step), schedule[0].cond)
 

@@ -259,7 +259,9 @@ def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_sta
     info = checkpoint_info or select_checkpoint()
     with model_data.lock:
         try:
-            loaded = checkpoint.load(info.filename, devices.device)
+            # A job may ask for another model; weights made inside its inference mode could never be written again.
+            with torch.inference_mode(False):
+                loaded = checkpoint.load(info.filename, devices.device)
         except PrismError:
             raise
         except Exception as e:
