@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -192,7 +194,14 @@ def test_the_page_is_clean(page, studio):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl+C is sent as a POSIX signal here")
-def test_ctrl_c_ends_the_studio_within_two_seconds(studio):
+def test_ctrl_c_ends_the_studio_within_two_seconds_in_the_middle_of_a_job(studio):
+    def job():
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.post(f"{studio.address}/sdapi/v1/txt2img", json={"prompt": "long", "steps": 1000}, timeout=30)
+
+    threading.Thread(target=job, daemon=True).start()
+    while not httpx.get(f"{studio.address}/sdapi/v1/progress").json()["progress"]:
+        time.sleep(0.05)
     started = time.perf_counter()
     studio.process.send_signal(signal.SIGINT)
     assert studio.process.wait(timeout=5) == 0

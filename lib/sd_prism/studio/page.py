@@ -186,7 +186,9 @@ def _job(fields: Fields) -> Callable:
             progress(state.progress(), desc=f"step {state.sampling_step + 1} of {state.sampling_steps}")
 
         try:
-            request = Txt2ImgRequest(**dict(zip(names, values)), save_images=True)
+            # A number field that was emptied means its default, such as a random seed.
+            given = {name: value for name, value in zip(names, values) if value is not None}
+            request = Txt2ImgRequest(**given, save_images=True)
             script_args = [values[len(names)] or 0, *values[len(names) + 1 :]]
             processed = generate.run(request, args=script_args, is_api=False, listener=step).processed
         except Exception as error:
