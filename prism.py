@@ -36,8 +36,8 @@ def check_python():
     low, high = VERSIONS
     if not low <= sys.version_info[:2] <= high:
         stop(
-            "Prism needs Python 3.%d to 3.%d; this is %s (%s). Install one of those and run it with that Python,"
-            " for example: python3.11 prism.py" % (low[1], high[1], sys.version.split()[0], sys.executable)
+            f"Prism needs Python 3.{low[1]} to 3.{high[1]}; this is {sys.version.split()[0]} ({sys.executable}). "
+            "Install one of those and run it with that Python, for example: python3.11 prism.py"
         )
 
 
@@ -68,8 +68,8 @@ def set_up(extras):
         return
     free = shutil.disk_usage(ROOT).free / 1e9
     if "" in missing and free < NEEDED_GB:
-        stop("Prism needs about %d GB for its packages; %s has %.1f GB free." % (NEEDED_GB, ROOT, free))
-    print("Setting up Prism in %s. This happens once." % VENV)
+        stop(f"Prism needs about {NEEDED_GB} GB for its packages; {ROOT} has {free:.1f} GB free.")
+    print(f"Setting up Prism in {VENV}. This happens once.")
     if not venv_python().exists():
         if find_spec("venv") is None or find_spec("ensurepip") is None:
             stop("This Python cannot make environments; on Debian or Ubuntu install the package python3-venv.")
@@ -108,7 +108,7 @@ def read_ready():
 
 def summary(packages):
     names = [re.split(r"[=;<> ]", package)[0] for package in packages]
-    return ", ".join(names[:6]) + (" and %d more" % (len(names) - 6) if len(names) > 6 else "")
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def step(text, command):
@@ -129,8 +129,15 @@ def step(text, command):
 def reason(errors):
     """What pip's errors mean for the person in front of it."""
     if "No space left" in errors or "Errno 28" in errors or shutil.disk_usage(ROOT).free < 50_000_000:
-        return "The disk is full: Prism needs about %d GB in %s." % (NEEDED_GB, ROOT)
-    offline = ("Failed to establish", "Temporary failure", "NewConnectionError", "getaddrinfo", "Network is unreachable")
+        return f"The disk is full: Prism needs about {NEEDED_GB} GB in {ROOT}."
+    offline = (
+        "connection broken",
+        "Failed to establish",
+        "Temporary failure",
+        "NewConnectionError",
+        "getaddrinfo",
+        "Network is unreachable",
+    )
     if any(sign in errors for sign in offline):
         return "The packages could not be fetched: this machine seems to be offline."
     return "The set-up stopped at the step above."

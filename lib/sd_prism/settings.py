@@ -51,7 +51,16 @@ class Field:
         return folded[text.casefold()]
 
     def _switch(self, value: object, where: str) -> bool:
-        words = {"true": True, "on": True, "1": True, "yes": True, "false": False, "off": False, "0": False, "no": False}
+        words = {
+            "true": True,
+            "on": True,
+            "1": True,
+            "yes": True,
+            "false": False,
+            "off": False,
+            "0": False,
+            "no": False,
+        }
         text = str(value).casefold()
         if text not in words:
             raise PrismError(f'{self.label} is "{value}"; it must be true or false ({where})')
@@ -202,7 +211,6 @@ def _range(one: Field) -> str:
     if isinstance(one.default, bool):
         return "on|off"
     return f"{one.low:g}..{one.high:g}" if math.isfinite(one.low) else ""
-
 
 
 def _freeu_values(settings: FreeU) -> dict[str, Value]:

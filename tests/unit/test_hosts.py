@@ -6,7 +6,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-
 from sd_prism.hosts.undo import UndoStack
 
 ROOT = Path(__file__).resolve().parents[2]

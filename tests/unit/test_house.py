@@ -94,7 +94,7 @@ def test_a_script_file_is_thin_and_defines_one_script(file):
 
 
 def test_importing_what_a_script_needs_loads_nothing_heavy():
-    heavy = "torch diffusers transformers matplotlib lark gradio numpy PIL".split()
+    heavy = ["torch", "diffusers", "transformers", "matplotlib", "lark", "gradio", "numpy", "PIL"]
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import sd_prism.settings, sd_prism.infotext;"
         f"print([name for name in {heavy!r} if name in sys.modules])"

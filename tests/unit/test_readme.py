@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from sd_prism.settings import PANELS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-""""Prism FreeU" in a webui: hooks on the live UNet for the time of one sampling run."""
+""" "Prism FreeU" in a webui: hooks on the live UNet for the time of one sampling run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix is orthogonalised by a Newton-Schulz iteration; AdamW for the rest."""
+"""Muon (Jordan et al. 2024): momentum, orthogonalised by a Newton-Schulz iteration; AdamW for the rest."""
 
 from __future__ import annotations
 

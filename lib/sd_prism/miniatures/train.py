@@ -308,7 +308,12 @@ def train_unet(work: Path, steps: int, batch: int, *, style: str | None = None) 
         torch.save(ema.mean, mean_file)
 
 
-STEPS = {"latents": (make_latents, 60_000, 50), "unet": (train_unet, 10_000, 32), "vae": (train_vae, 3000, 8), "decoder": (train_decoder, 4000, 8)}
+STEPS = {
+    "latents": (make_latents, 60_000, 50),
+    "unet": (train_unet, 10_000, 32),
+    "vae": (train_vae, 3000, 8),
+    "decoder": (train_decoder, 4000, 8),
+}
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ in closed form); `ldm_state` writes the constants out, and the file is a plain L
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,7 +102,7 @@ class Mid(nn.Module):
 class Level(nn.Module):
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
-        self.block = nn.ModuleList(ResBlock(a, b) for a, b in zip(channels, channels[1:], strict=False))
+        self.block = nn.ModuleList(ResBlock(a, b) for a, b in itertools.pairwise(channels))
 
 
 class Resample(nn.Module):

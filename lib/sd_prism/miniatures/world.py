@@ -169,7 +169,7 @@ def natural(scene: Scene, rng: random.Random, *, keep: float = 0.95) -> str:
     if rng.random() < keep:
         parts.append(WHERE[scene.place])
     tail = []
-    if scene.style != "flat" and rng.random() < 0.8 or rng.random() < 0.25:
+    if (scene.style != "flat" and rng.random() < 0.8) or rng.random() < 0.25:
         tail.append(f"{scene.style} style")
     if scene.quality == "worst" or rng.random() < 0.3:
         tail.append(f"{scene.quality} quality")
@@ -300,7 +300,12 @@ def _fractal(picture: Image.Image, scene: Scene, x: float, y: float, radius: flo
     for k in range(8):
         angle = 2 * math.pi * k / 8
         _subject(
-            picture, scene, x + 1.42 * radius * math.cos(angle), y + 1.36 * radius * math.sin(angle), radius * 0.33, tilt
+            picture,
+            scene,
+            x + 1.42 * radius * math.cos(angle),
+            y + 1.36 * radius * math.sin(angle),
+            radius * 0.33,
+            tilt,
         )
     _subject(picture, scene, x, y, radius * 0.92, tilt)
 
@@ -396,7 +401,9 @@ def _animal_bat(b: Brush) -> None:
         wing = [(0, -0.2), (0.45 * s, -0.62), (1.08 * s, -0.5), (1.0 * s, 0.3)]
         scallops = [(0.82 * s, 0.02), (0.66 * s, 0.36), (0.46 * s, 0.08), (0.28 * s, 0.42)]
         b.shape([*wing, *scallops, (0, 0.2)])
-    b.shape([(-0.2, -0.3), (-0.22, -0.72), (0, -0.45), (0.22, -0.72), (0.2, -0.3), (0.18, 0.4), (0, 0.56), (-0.18, 0.4)])
+    b.shape(
+        [(-0.2, -0.3), (-0.22, -0.72), (0, -0.45), (0.22, -0.72), (0.2, -0.3), (0.18, 0.4), (0, 0.56), (-0.18, 0.4)]
+    )
     b.dot(-0.08, -0.26, 0.055)
     b.dot(0.08, -0.26, 0.055)
 
@@ -408,9 +415,7 @@ def _snail(b: Brush) -> None:
         b.stroke([(dx, 0.12), (dx - 0.06, -0.28)], 0.07)
         b.dot(dx - 0.06, -0.3, 0.08)
     b.oval(0.2, -0.08, 0.64, 0.64)
-    spiral = [
-        (0.2 + 0.05 * t * math.cos(t), -0.08 + 0.05 * t * math.sin(t)) for t in (k * 0.35 for k in range(1, 30))
-    ]
+    spiral = [(0.2 + 0.05 * t * math.cos(t), -0.08 + 0.05 * t * math.sin(t)) for t in (k * 0.35 for k in range(1, 30))]
     b.stroke(spiral, 0.06)
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def main(argv: Sequence[str]) -> int:
     """Runs one command; a PrismError becomes one line on stderr and exit code 2."""
     argv = list(argv)
-    if not argv or argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         argv.insert(0, "studio")
     try:
         if not argv[0].startswith("-") and argv[0] not in COMMANDS:
