@@ -107,7 +107,7 @@ def pack(work: Path, file: Path) -> None:
 
 def save_tokenizer(folder: Path) -> None:
     """CLIP's tokenizer as the files that transformers reads."""
-    from ..studio.text import END, START, clip_merges, clip_vocabulary
+    from ..studio.tokens import END, START, clip_merges, clip_vocabulary
 
     merges = clip_merges()
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]

@@ -201,7 +201,7 @@ def new_models() -> tuple[nn.Module, nn.Module]:
 
 def tokenize(captions: list[str]) -> Tensor:
     """CLIP's ids (N,77), padded with its end token as the webuis pad."""
-    from ..studio.text import CHUNK, Vocabulary
+    from ..studio.tokens import CHUNK, Vocabulary
 
     vocabulary = Vocabulary.clip()
     out = torch.full((len(captions), CHUNK + 2), vocabulary.end)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from sd_prism.errors import PrismError
 from sd_prism.studio import ldm_keys
 from sd_prism.studio.denoiser import BETA_END, BETA_START, Denoiser, scaled_linear_alphas, zero_terminal_snr
-from sd_prism.studio.text import Encoder, TextEngine, Vocabulary
+from sd_prism.studio.text import Encoder, TextEngine
+from sd_prism.studio.tokens import Vocabulary
 
 CONFIGS = Path(__file__).with_name("configs")
 FAMILIES = ("sd1", "sd2", "sdxl")

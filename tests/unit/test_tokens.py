@@ -1,0 +1,85 @@
+"""CLIP's token ids, and prompts cut into chunks."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from sd_prism.studio.prompt import parse_and, parse_schedule
+from sd_prism.studio.tokens import CHUNK, Vocabulary, chunks, clip_merges, clip_vocabulary
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return Vocabulary.clip()
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("a photo of a cat", [320, 1125, 539, 320, 2368]),
+        ("A  Photo\nof a CAT", [320, 1125, 539, 320, 2368]),
+        (",", [267]),
+        ("", []),
+        ("hello world!", [3306, 1002, 256]),
+    ],
+)
+def test_token_ids_are_clips(text, ids, vocabulary):
+    assert vocabulary.ids([text]) == [ids]
+
+
+def test_the_vocabulary_has_clips_size_and_ends(vocabulary):
+    assert vocabulary.tokenizer.get_vocab_size() == 49408
+    assert (vocabulary.start, vocabulary.end, vocabulary.comma) == (49406, 49407, 267)
+
+
+def test_any_text_has_tokens(vocabulary):
+    (ids,) = vocabulary.ids(["日本 🐟 \u0000 é"])
+    assert ids and max(ids) < 49406
+
+
+def test_tokens_agree_with_transformers(vocabulary):
+    from transformers import CLIPTokenizer
+
+    merges = clip_merges()
+    theirs = CLIPTokenizer(vocab=clip_vocabulary(merges), merges=merges)
+    texts = ["it's a 12-year-old's (cat:1.3), ~masterpiece~", "Ünïcödé 日本語 ... 'quoted'", "8k uhd <|endoftext|> x"]
+    assert vocabulary.ids(texts) == theirs(texts, add_special_tokens=False)["input_ids"]
+
+
+def test_long_prompts_fill_chunks_of_75(vocabulary):
+    parts, count = chunks("cat " * 160, vocabulary)
+    assert [len(c.tokens) for c in parts] == [75, 75, 10] and count == 160
+
+
+def test_text_after_a_near_comma_moves_to_the_next_chunk(vocabulary):
+    parts, count = chunks("cat " * 70 + ", " + "dog " * 10, vocabulary)
+    assert [len(c.tokens) for c in parts] == [71, 10] and count == 85
+    parts, _ = chunks("cat " * 50 + ", " + "dog " * 30, vocabulary)
+    assert [len(c.tokens) for c in parts] == [75, 6]
+
+
+def test_break_starts_a_chunk(vocabulary):
+    parts, count = chunks("a cat BREAK a dog", vocabulary)
+    assert [c.tokens for c in parts] == [[320, 2368], [320, 1929]] and count == 77
+
+
+def test_an_empty_prompt_is_one_chunk_of_ends(vocabulary):
+    (chunk,), count = chunks("", vocabulary)
+    assert chunk.padded(1, 2) == ([1, *[2] * 76], [1.0] * 77) and count == 0
+
+
+def test_a_chunk_is_75_tokens():
+    assert CHUNK == 75
+
+
+@pytest.mark.parametrize(
+    "unit", ["(", "(a", "[a:", "a ", "a", "[a|b]", "[a:b:3]", " ", "BREAK ", ":", "[[a:b:c]", "\\\\", "(a:1.1)", "a, "]
+)
+def test_a_hundred_thousand_characters_take_a_moment(unit, vocabulary):
+    text = unit * (100_000 // len(unit))
+    started = time.perf_counter()
+    parse_and(text)
+    parse_schedule(text, 20)
+    chunks(text, vocabulary)
+    assert time.perf_counter() - started < 10
