@@ -93,10 +93,10 @@ def extension(tmp_path):
 
 def make_data(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """A data folder with two tiny checkpoints and a damaged one; the engine is the tiny one."""
-    from sd_prism.studio import checkpoint
+    from sd_prism.studio import checkpoint, header
 
     patch.setattr(checkpoint, "load", load_tiny)
-    patch.setattr(checkpoint, "inspect", lambda path: SimpleNamespace(native_size=64))
+    patch.setattr(header, "inspect", lambda path: SimpleNamespace(native_size=64))
     models = folder / "models" / "Stable-diffusion"
     models.mkdir(parents=True)
     for name in ("tiny.safetensors", "tiny-two.safetensors", "zdamaged.safetensors"):

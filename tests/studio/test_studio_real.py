@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import io
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import pytest
+from checkpoints import Original
 from PIL import Image
 from sd_prism.errors import PrismError
 from sd_prism.studio import generate
 
 JOB = {"prompt": "a (red:1.2) [cat:dog:0.5] AND a tree", "steps": 2, "seed": 3, "width": 64, "height": 64}
-
-
-def originals():
-    """The writer of small checkpoints that the engine's own tests use."""
-    path = Path(__file__).parents[1] / "unit" / "test_checkpoint.py"
-    spec = spec_from_file_location("checkpoint_tests", path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Original
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +19,7 @@ def folder(tmp_path_factory):
     models = folder / "models" / "Stable-diffusion"
     models.mkdir(parents=True)
     for family in ("sd1", "sdxl"):
-        originals()(family).save(models / f"small-{family}.safetensors")
+        Original(family).save(models / f"small-{family}.safetensors")
     (models / "zdamaged.safetensors").write_bytes(b"no model")
     yield folder
     generate.close_host()

@@ -9,7 +9,8 @@ from sd_prism.miniatures.muon import orthogonalise
 from sd_prism.miniatures.train import alphas_cumprod, pictures, tokenize
 from sd_prism.miniatures.vae import DDCONFIG, REAL, VAE, ConstNorm, K, ldm_state
 from sd_prism.studio import ldm_keys
-from sd_prism.studio.checkpoint import _starting_at, vae_config
+from sd_prism.studio.checkpoint import starting_at
+from sd_prism.studio.model_config import vae_config
 from torch import nn
 
 
@@ -87,7 +88,7 @@ def test_the_file_computes_what_was_trained():
     vae = random_vae()
     state = ldm_state(vae)
     shapes = {name: tuple(p.shape) for name, p in state.items()}
-    plain = _starting_at(AutoencoderKL(**vae_config(shapes)), DDCONFIG["ch"]).eval()
+    plain = starting_at(AutoencoderKL(**vae_config(shapes)), DDCONFIG["ch"]).eval()
     renamed = {ldm_keys.vae_to_diffusers(name): p for name, p in state.items()}
     plain.load_state_dict({n: p.flatten(1) if ".attentions." in n and p.ndim == 4 else p for n, p in renamed.items()})
     x, z = torch.rand(2, 3, 64, 48) * 2 - 1, torch.randn(2, 4, 8, 6)

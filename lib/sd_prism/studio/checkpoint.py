@@ -1,16 +1,12 @@
-"""Checkpoint files: what one is (from its header alone), and the model it holds.
-
-Single .safetensors files in LDM's layout (SD 1, SD 2, SDXL, of any width) and diffusers folders.
+"""The model a checkpoint holds: single .safetensors files in LDM's layout (SD 1, SD 2, SDXL, of any width) and
+diffusers folders.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,25 +16,23 @@ from torch import Tensor, nn
 
 from sd_prism.errors import PrismError
 from sd_prism.studio import ldm_keys
-from sd_prism.studio.denoiser import BETA_END, BETA_START, Denoiser, scaled_linear_alphas, zero_terminal_snr
+from sd_prism.studio.denoiser import Denoiser, scaled_linear_alphas, zero_terminal_snr
+from sd_prism.studio.header import (
+    BETA_END,
+    BETA_START,
+    FAMILIES,
+    Header,
+    Sidecar,
+    family_config,
+    inspect,
+    native_size,
+    read_json,
+)
+from sd_prism.studio.model_config import VAE_GROUPS, VOCABULARY_SIZE, shape_of, text_config, unet_config, vae_config
 from sd_prism.studio.text import Encoder, TextEngine
 from sd_prism.studio.tokens import Vocabulary
 
-CONFIGS = Path(__file__).with_name("configs")
-FAMILIES = ("sd1", "sd2", "sdxl")
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-MAX_HEADER = 100_000_000
 TOKEN_IDS = "prism.token_ids"
-VOCABULARY_SIZE = 49408
-VAE_GROUPS = UNET_GROUPS = 32
-DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-}
 OTHER_FAMILIES = {
     "lora": "is a LoRA, not a checkpoint; use it in a prompt as <lora:NAME:1>",
     "vae": "is a VAE alone; choose a checkpoint and set this file as its VAE",
@@ -46,197 +40,6 @@ OTHER_FAMILIES = {
     "sdxl-refiner": "is the SDXL refiner, which only finishes another model's pictures; choose an SDXL base model",
     "unknown": "is no Stable Diffusion 1, 2 or XL checkpoint in the LDM layout",
 }
-Shapes = Mapping[str, Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Sidecar:
-    """What a yaml beside the checkpoint says (A1111's way: same name, .yaml); None where it is silent."""
-
-    prediction_type: str | None = None
-    image_size: int | None = None
-    heads: int | None = None
-    head_width: int | None = None
-    scale_factor: float | None = None
-    betas: tuple[float, float] = (BETA_START, BETA_END)
-
-    @classmethod
-    def beside(cls, path: Path) -> Sidecar | None:
-        """The yaml of a checkpoint, None if there is none."""
-        file = path.with_suffix(".yaml")
-        if not file.is_file():
-            return None
-        import yaml
-
-        try:
-            params = yaml.safe_load(file.read_text(encoding="utf-8"))["model"]["params"]
-            return cls._of(params, params.get("unet_config", {}).get("params", {}))
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PrismError(
-                f"{file.name} beside the checkpoint is no LDM config ({error}); mend or move it"
-            ) from error
-
-    @classmethod
-    def _of(cls, params: Mapping[str, Any], unet: Mapping[str, Any]) -> Sidecar:
-        image_size, scale = params.get("image_size"), params.get("scale_factor")
-        width = int(unet.get("num_head_channels") or 0)
-        return cls(
-            prediction_type="v_prediction" if params.get("parameterization", "eps") == "v" else "epsilon",
-            image_size=int(image_size) * 8 if image_size else None,
-            heads=None if width > 0 else max(int(unet.get("num_heads") or 0), 0) or None,
-            head_width=width if width > 0 else None,
-            scale_factor=float(scale) if scale else None,
-            betas=(float(params.get("linear_start", BETA_START)), float(params.get("linear_end", BETA_END))),
-        )
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file is, known without reading a weight.
-
-    Attributes:
-        family: "sd1", "sd2", "sdxl", "sdxl-refiner", "cascade", "lora", "vae" or "unknown".
-        parts: of "unet", "vae", "text", those present.
-        dtype: that of most of its values, in torch's words ("float16").
-        prediction_type: "epsilon" or "v_prediction".
-        native_size: pixels of the side of a square picture the model is made for.
-        notes: what was assumed, in sentences.
-        shapes: name -> shape of each tensor; empty for a folder.
-        metadata: the file's own strings.
-    """
-
-    path: Path
-    family: str
-    parts: tuple[str, ...] = ()
-    dtype: str = "unknown"
-    prediction_type: str = "epsilon"
-    native_size: int = 512
-    notes: tuple[str, ...] = ()
-    shapes: Shapes = field(default_factory=dict, repr=False)
-    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
-    sidecar: Sidecar = field(default_factory=Sidecar, repr=False)
-
-
-def inspect(path: str | Path) -> Header:
-    """What a checkpoint is; reads the header of a .safetensors file, or the configs of a diffusers folder.
-
-    Raises PrismError for a missing, truncated, corrupt or pickled file.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return _inspect_folder(path)
-    entries, metadata = read_header(path)
-    shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
-    family = _family(shapes)
-    header = Header(path, family, _parts(shapes), _dtype(entries), shapes=shapes, metadata=metadata)
-    return _with_prediction(header) if family in FAMILIES else header
-
-
-def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """(tensor entries, metadata) of a .safetensors file, checked against the file's size."""
-    if not path.is_file():
-        raise PrismError(f"checkpoint {path} does not exist; check the path, or refresh the list of checkpoints")
-    if path.suffix.lower() in PICKLES:
-        raise PrismError(
-            f"{path.name} is a pickle, which can run any code when it is opened; convert it to .safetensors first"
-        )
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 10 or length > min(MAX_HEADER, size - 8):
-            raise PrismError(f"{path.name} ({size} bytes) is no safetensors file, or is cut off; download it again")
-        raw = file.read(length)
-    try:
-        entries = json.loads(raw)
-        metadata = entries.pop("__metadata__", {})
-        ends = [_entry_end(entry) for entry in entries.values()]
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
-        raise PrismError(f"{path.name} has a damaged header ({error}); download it again") from error
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        raise PrismError(f"{path.name} has {size} bytes, its header announces {expected}; download it again")
-    return entries, metadata
-
-
-def _entry_end(entry: Mapping[str, Any]) -> int:
-    """Where a tensor's bytes end; raises one of several errors for an entry that is none."""
-    start, stop = entry["data_offsets"]
-    if not isinstance(entry["dtype"], str) or not 0 <= start <= stop or any(n < 0 for n in entry["shape"]):
-        raise ValueError(f"an entry reads {str(entry)[:80]}")
-    return int(stop)
-
-
-def _family(names: Iterable[str]) -> str:
-    names = set(names)
-    stripped = {name.removeprefix(ldm_keys.UNET) for name in names}
-    if any(re.search(r"lora_(up|down|A|B)\b|hada_w1|lokr_w", name) for name in names):
-        return "lora"
-    if stripped & {"clip_txt_mapper.weight", "clip_txt_pooled_mapper.weight", "clip_mapper.weight", "clf.1.weight"}:
-        return "cascade"
-    if ldm_keys.UNET + "input_blocks.0.0.weight" in names:
-        return _ldm_family(names)
-    vae = {name.removeprefix(ldm_keys.VAE) for name in names}
-    return "vae" if {"encoder.conv_in.weight", "decoder.conv_in.weight"} & vae else "unknown"
-
-
-def _ldm_family(names: set[str]) -> str:
-    if "conditioner.embedders.1.model.ln_final.weight" in names:
-        return "sdxl"
-    if "conditioner.embedders.0.model.ln_final.weight" in names:
-        return "sdxl-refiner"
-    if "cond_stage_model.model.ln_final.weight" in names:
-        return "sd2"
-    if any(name.startswith(ldm_keys.CLIP[0]) for name in names):
-        return "sd1"
-    return "sdxl" if ldm_keys.UNET + "label_emb.0.0.weight" in names else "sd1"
-
-
-def _parts(names: Iterable[str]) -> tuple[str, ...]:
-    prefixes = {"unet": (ldm_keys.UNET,), "vae": (ldm_keys.VAE,), "text": (*ldm_keys.CLIP, *ldm_keys.OPEN_CLIP)}
-    names = list(names)
-    return tuple(part for part, starts in prefixes.items() if any(name.startswith(starts) for name in names))
-
-
-def _dtype(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    counts: Counter[str] = Counter()
-    for entry in entries.values():
-        start, stop = entry["data_offsets"]
-        counts[entry["dtype"]] += stop - start
-    most = counts.most_common(1)[0][0] if counts else "unknown"
-    return DTYPES.get(most, most.lower())
-
-
-def _with_prediction(header: Header) -> Header:
-    sidecar = Sidecar.beside(header.path)
-    notes: tuple[str, ...] = ()
-    if sidecar is not None:
-        prediction = sidecar.prediction_type or "epsilon"
-    elif "v_pred" in header.shapes:
-        prediction = "v_prediction"
-    else:
-        prediction = "epsilon"
-        if header.family == "sd2":
-            notes = (
-                "prediction type unknown, assumed epsilon; loading tests the UNet, a yaml beside the file decides",
-            )
-    size = _native_size(header.family, prediction, sidecar)
-    return replace(header, prediction_type=prediction, native_size=size, notes=notes, sidecar=sidecar or Sidecar(None))
-
-
-def _native_size(family: str, prediction: str, sidecar: Sidecar | None) -> int:
-    if sidecar is not None and sidecar.image_size:
-        return sidecar.image_size
-    if family == "sd2" and prediction == "v_prediction":
-        return 768
-    return int(family_config(family)["native_size"])
-
-
-def family_config(family: str) -> dict[str, Any]:
-    """The facts of a family that tensors do not tell, from configs/FAMILY.json."""
-    return json.loads((CONFIGS / f"{family}.json").read_text(encoding="utf-8"))
-
-
-# --- the model ---------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -322,7 +125,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtyp
         part.to(device).eval().requires_grad_(False)
     if header.family == "sd2" and header.notes and predicts_v(model.unet):
         model.prediction_type = "v_prediction"
-        model.native_size = _native_size("sd2", "v_prediction", None)
+        model.native_size = native_size("sd2", "v_prediction", None)
     return model
 
 
@@ -403,8 +206,8 @@ class _FileReader:
         levels = len(config["block_out_channels"])
         state = {ldm_keys.vae_to_diffusers(n, levels): self._tensor(ldm_keys.VAE + n) for n in shapes}
         state = {n: t.flatten(1) if ".attentions." in n and t.ndim == 4 else t for n, t in state.items()}
-        start = _at(shapes, "encoder.conv_in.weight")[0]
-        return self._filled("VAE", lambda: _starting_at(AutoencoderKL(**config), start), state)
+        start = shape_of(shapes, "encoder.conv_in.weight")[0]
+        return self._filled("VAE", lambda: starting_at(AutoencoderKL(**config), start), state)
 
     def _encoder(self, index: int, facts: Mapping[str, Any]) -> Encoder:
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -486,54 +289,7 @@ class _FileReader:
             )
 
 
-def unet_config(shapes: Shapes, family: Mapping[str, int], sidecar: Sidecar) -> dict[str, Any]:
-    """diffusers' UNet2DConditionModel arguments, read from LDM names and shapes."""
-    shape = ldm_keys.UNetShape.of(shapes)
-    step = shape.layers + 1
-    firsts = [1 + level * step for level in range(len(shape.attention))]
-    widths = tuple(_at(shapes, f"input_blocks.{i}.0.in_layers.2.weight")[0] for i in firsts)
-    depth = [_depth(shapes, f"input_blocks.{i}.1.") for i in firsts]
-    depth[-1] = depth[-1] or _depth(shapes, "middle_block.1.")
-    config = {
-        "in_channels": _at(shapes, "input_blocks.0.0.weight")[1],
-        "out_channels": _at(shapes, "out.2.weight")[0],
-        "block_out_channels": widths,
-        "layers_per_block": shape.layers,
-        "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in shape.attention),
-        "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(shape.attention)),
-        "transformer_layers_per_block": [d or 1 for d in depth],
-        "attention_head_dim": tuple(_heads(width, family, sidecar) for width in widths),
-        "cross_attention_dim": _at(shapes, "middle_block.1.transformer_blocks.0.attn2.to_k.weight")[1],
-        "use_linear_projection": len(_at(shapes, "middle_block.1.proj_in.weight")) == 2,
-        "norm_num_groups": UNET_GROUPS,
-    }
-    if "label_emb.0.0.weight" in shapes:
-        config["addition_embed_type"] = "text_time"
-        config["addition_time_embed_dim"] = 256
-        config["projection_class_embeddings_input_dim"] = shapes["label_emb.0.0.weight"][1]
-    return config
-
-
-def vae_config(shapes: Shapes) -> dict[str, Any]:
-    """diffusers' AutoencoderKL arguments, read from LDM names and shapes."""
-    levels = _count(shapes, r"encoder\.down\.(\d+)\.")
-    widths = tuple(_at(shapes, f"encoder.down.{i}.block.0.conv1.weight")[0] for i in range(levels))
-    quantised = "quant_conv.weight" in shapes
-    return {
-        "in_channels": _at(shapes, "encoder.conv_in.weight")[1],
-        "out_channels": _at(shapes, "decoder.conv_out.weight")[0],
-        "down_block_types": ("DownEncoderBlock2D",) * levels,
-        "up_block_types": ("UpDecoderBlock2D",) * levels,
-        "block_out_channels": widths,
-        "layers_per_block": _count(shapes, r"encoder\.down\.0\.block\.(\d+)\."),
-        "latent_channels": _at(shapes, "decoder.conv_in.weight")[1],
-        "norm_num_groups": VAE_GROUPS,
-        "use_quant_conv": quantised,
-        "use_post_quant_conv": quantised,
-    }
-
-
-def _starting_at(vae: Any, width: int) -> Any:
+def starting_at(vae: Any, width: int) -> Any:
     """The VAE with an encoder that starts from LDM's own `ch`; diffusers starts from its first level's width."""
     from diffusers.models.resnet import ResnetBlock2D
 
@@ -546,72 +302,7 @@ def _starting_at(vae: Any, width: int) -> Any:
     return vae
 
 
-def text_config(shapes: Shapes, hidden_act: str) -> dict[str, Any]:
-    """transformers' CLIPTextConfig arguments, read from names (without "text_model.") and shapes."""
-    vocabulary, width = _at(shapes, "embeddings.token_embedding.weight")
-    projection = shapes.get("text_projection.weight")
-    return {
-        "vocab_size": vocabulary,
-        "hidden_size": width,
-        "intermediate_size": _at(shapes, "encoder.layers.0.mlp.fc1.weight")[0],
-        "num_hidden_layers": _count(shapes, r"encoder\.layers\.(\d+)\."),
-        "num_attention_heads": max(width // 64, 1),
-        "max_position_embeddings": _at(shapes, "embeddings.position_embedding.weight")[0],
-        "projection_dim": projection[0] if projection is not None else width,
-        "hidden_act": hidden_act,
-        "bos_token_id": VOCABULARY_SIZE - 2,
-        "eos_token_id": VOCABULARY_SIZE - 1,
-        "pad_token_id": VOCABULARY_SIZE - 1,
-    }
-
-
-def _at(shapes: Shapes, name: str) -> Sequence[int]:
-    if name not in shapes:
-        raise PrismError(f'the checkpoint has no weight "{name}"; the file is incomplete or of another family')
-    return shapes[name]
-
-
-def _count(shapes: Shapes, pattern: str) -> int:
-    return 1 + max((int(m[1]) for m in (re.match(pattern, n) for n in shapes) if m), default=-1)
-
-
-def _depth(shapes: Shapes, prefix: str) -> int:
-    return _count(shapes, re.escape(prefix) + r"transformer_blocks\.(\d+)\.")
-
-
-def _heads(width: int, family: Mapping[str, int], sidecar: Sidecar) -> int:
-    head_width = sidecar.head_width or (None if sidecar.heads else family.get("head_width"))
-    heads = max(width // head_width, 1) if head_width else sidecar.heads or family["heads"]
-    if width % heads:
-        raise PrismError(f"{width} channels do not divide into {heads} attention heads; set num_heads in the yaml")
-    return heads
-
-
 # --- diffusers folders -------------------------------------------------------------------------------------------
-
-
-def _inspect_folder(path: Path) -> Header:
-    config = _json(path / "unet" / "config.json")
-    if "cross_attention_dim" not in config:
-        name = str(config.get("_class_name", "a network unknown here"))
-        return Header(path, "cascade" if "Cascade" in name else "unknown", notes=(f"unet/config.json is {name}",))
-    linear = "sd2" if config.get("use_linear_projection") else "sd1"
-    family = "sdxl" if config.get("addition_embed_type") == "text_time" else linear
-    scheduler = path / "scheduler" / "scheduler_config.json"
-    prediction = _json(scheduler).get("prediction_type", "epsilon") if scheduler.is_file() else "epsilon"
-    folders = {"unet": "unet", "vae": "vae", "text": "text_encoder"}
-    parts = tuple(part for part, folder in folders.items() if (path / folder / "config.json").is_file())
-    size = int(config.get("sample_size") or _native_size(family, prediction, None) // 8) * 8
-    return Header(path, family, parts, str(config.get("torch_dtype", "unknown")), prediction, size)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise PrismError(f"{path} does not exist; expected a diffusers folder with unet, vae and text_encoder in it")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PrismError(f"{path} is damaged ({error}); download it again") from error
 
 
 class _FolderReader:
@@ -662,6 +353,6 @@ class _FolderReader:
 
     def _alphas(self) -> Tensor:
         file = self.path / "scheduler" / "scheduler_config.json"
-        config = _json(file) if file.is_file() else {}
+        config = read_json(file) if file.is_file() else {}
         betas = (config.get("beta_start", BETA_START), config.get("beta_end", BETA_END))
         return _alphas(Sidecar(betas=betas), bool(config.get("rescale_betas_zero_snr")))

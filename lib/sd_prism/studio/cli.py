@@ -161,7 +161,7 @@ def _browser() -> str | None:
 def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from dataclasses import asdict
 
-    from .checkpoint import inspect
+    from .header import inspect
 
     facts = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(inspect(args.file)).items()}
     print(json.dumps(facts, indent=2, default=str) if args.json else "\n".join(f"{k}: {v}" for k, v in facts.items()))

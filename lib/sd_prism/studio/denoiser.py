@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from sd_prism.errors import PrismError
+from sd_prism.studio.header import BETA_END, BETA_START
 
 Predict = Callable[..., Tensor]
 
 TIMESTEPS = 1000
-BETA_START, BETA_END = 0.00085, 0.012
 LCM_TIMESTEPS, LCM_TIMESTEP_SCALING, LCM_SIGMA_DATA = 50, 10.0, 0.5
 ZERO_SNR_FLOOR = 4.8973451890853435e-08  # what hosts put for abar[-1] = 0, so that sigma_max stays finite
 
