@@ -168,5 +168,6 @@ def test_command_line_and_api_give_the_same_bytes(client, data, recorder):
     assert base64.b64encode(generate.png_bytes(direct)).decode() == over_http
     over = {**JOB, "override_settings": {"sd_model_checkpoint": "tiny-two"}}
     result = generate.generate(over, data_dir=data, extensions=[recorder.folder])
-    assert result.info["seeds"] == [42] and result.info["steps"] == 3 and result.info["panels"] == []
+    assert result.info["seed"] == 42 and result.info["seeds"] == [42]
+    assert result.info["steps"] == 3 and result.info["panels"] == []
     assert Image.open(io.BytesIO(result.images[0])).tobytes() == direct.tobytes()

@@ -32,7 +32,8 @@ class Result:
     Attributes:
         images: PNG files as bytes, each with its infotext in the text chunk "parameters".
         infotexts: one per picture.
-        info: seconds, steps, seeds, size, model (title and hash), panels (titles of the panels that were on).
+        info: seconds, steps, seed (the first picture's), seeds, size, model (title and hash), panels (titles of
+            the panels that were on).
     """
 
     images: list[bytes]
@@ -302,6 +303,7 @@ def _result(outcome: Outcome) -> Result:
     info = {
         "seconds": round(outcome.seconds, 3),
         "steps": processed.steps,
+        "seed": processed.all_seeds[0],
         "seeds": list(processed.all_seeds),
         "width": processed.width,
         "height": processed.height,
