@@ -120,9 +120,6 @@ def script_args(request: Txt2ImgRequest, runner: scripts.ScriptRunner, defaults:
             raise PrismError(f'alwayson_scripts["{name}"] must look like {{"args": [...]}}')
         values = given.get("args", [])[: script.args_to - script.args_from]
         args[script.args_from : script.args_from + len(values)] = values
-        # Not the host's: a script with `check_args` may refuse what the caller sent before the job starts.
-        if callable(refuse := getattr(script, "check_args", None)):
-            refuse(args[script.args_from : script.args_to])
     return args
 
 
