@@ -171,8 +171,8 @@ def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
 def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from ..bench import freeu
 
-    rows = freeu.run()
-    print(json.dumps(rows, indent=2) if args.json else freeu.table(rows))
+    found = freeu.run()
+    print(json.dumps(found, indent=2) if args.json else freeu.table(found["rows"]))
     return 0
 
 

@@ -135,12 +135,17 @@ def build_without_page() -> None:
     import gradio as gr
     from modules import infotext_utils, scripts
 
+    from sd_prism.studio import page
+
+    infotext_utils.reset()
     with gr.Blocks(analytics_enabled=False):
+        fields, *_buttons = page.prompts()
+        fields |= page.settings(page.native_size())
         runner = scripts.scripts_txt2img
         runner.initialize_scripts(is_img2img=False)
         runner.prepare_ui()
         runner.setup_ui()
-    infotext_utils.add_paste_fields("txt2img", None, runner.infotext_fields)
+        page.add_paste_fields(runner, fields)
     remember_defaults()
 
 

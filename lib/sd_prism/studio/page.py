@@ -90,10 +90,10 @@ def _checkpoint_row() -> tuple[gr.Dropdown, gr.Button]:
 
 
 def _txt2img(runner: Any, checkpoint: gr.Dropdown, refresh: gr.Button) -> None:
-    fields, generate_button, paste_button = _prompts()
+    fields, generate_button, paste_button = prompts()
     with gr.Row():
         with gr.Column(elem_id="txt2img_settings"):
-            fields |= _settings(native_size())
+            fields |= settings(native_size())
             with gr.Column(elem_id="txt2img_script_container"):
                 runner.prepare_ui()
                 runner.setup_ui()
@@ -117,7 +117,7 @@ def _txt2img(runner: Any, checkpoint: gr.Dropdown, refresh: gr.Button) -> None:
     _connect_checkpoint(checkpoint, refresh, fields)
 
 
-def _prompts() -> tuple[Fields, gr.Button, gr.Button]:
+def prompts() -> tuple[Fields, gr.Button, gr.Button]:
     from modules.ui_components import ToolButton
 
     with gr.Row(elem_id="txt2img_toprow"):
@@ -144,7 +144,7 @@ def _prompts() -> tuple[Fields, gr.Button, gr.Button]:
     return {"prompt": prompt, "negative_prompt": negative}, button, paste
 
 
-def _settings(size: int) -> Fields:
+def settings(size: int) -> Fields:
     from modules import sd_samplers, sd_schedulers
 
     names = sd_samplers.visible_sampler_names()
@@ -241,7 +241,8 @@ def _connect(runner: Any, fields: Fields, button: gr.Button, outputs: tuple) -> 
     gallery.select(selected, [infotexts], [info], show_progress="hidden", api_visibility="private")
 
 
-def _connect_paste(runner: Any, fields: Fields, button: gr.Button) -> None:
+def add_paste_fields(runner: Any, fields: Fields) -> None:
+    """Say which part of an infotext belongs to which field, the scripts' own included."""
     from modules import infotext_utils, sd_samplers
     from modules.infotext_utils import PasteField
 
@@ -259,6 +260,12 @@ def _connect_paste(runner: Any, fields: Fields, button: gr.Button) -> None:
     }
     paste_fields = [PasteField(fields[name], target, api=name) for name, target in targets.items()]
     infotext_utils.add_paste_fields("txt2img", None, [*paste_fields, *runner.infotext_fields])
+
+
+def _connect_paste(runner: Any, fields: Fields, button: gr.Button) -> None:
+    from modules import infotext_utils
+
+    add_paste_fields(runner, fields)
     everything = infotext_utils.paste_fields["txt2img"]["fields"]
     infotext_utils.connect_paste(button, everything, fields["prompt"], None, "txt2img")
 

@@ -1,0 +1,70 @@
+"""The shipped checkpoint really draws what the prompt says, read by a classifier that saw drawings only."""
+
+import pytest
+import torch
+from sd_prism.miniatures import judge as judges
+from sd_prism.miniatures import world
+from sd_prism.studio.checkpoint import load
+from sd_prism.studio.header import inspect
+
+MINI = judges.FILE.with_name("mini-v1.safetensors")
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return load(MINI)
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return judges.load(judges.FILE)
+
+
+def test_it_is_a_small_stable_diffusion_1():
+    header = inspect(MINI)
+    assert (header.family, header.prediction_type, header.native_size) == ("sd1", "v_prediction", 128)
+    assert MINI.stat().st_size < 12e6
+
+
+def test_the_judge_knows_the_drawings(judge):
+    from sd_prism.miniatures.train import pictures
+
+    scenes, _ = judges.exam(100, 77)
+    right = judges.share_right(judge, pictures(scenes), scenes)
+    assert min(right[name] for name in ("subject", "color", "place", "style")) >= 0.95, right
+
+
+@pytest.mark.parametrize(("natural", "count"), [(False, 64), (True, 32)], ids=["namespaced", "natural"])
+def test_pictures_follow_their_prompts(mini, judge, natural, count, record_property):
+    scenes, prompts = judges.exam(count, 1, natural=natural)
+    right = judges.share_right(judge, judges.drawn(mini, prompts, seed=10_000), scenes)
+    record_property("right", right)
+    least = {"subject": 0.65, "color": 0.9, "place": 0.9, "style": 0.8}
+    assert all(right[name] >= share for name, share in least.items()), right
+
+
+def test_the_two_senses_of_a_homonym_differ(mini, judge):
+    asked = [f"{ns}:{word}, color:{color}, place:plain" for ns, word in SENSES for color in ("red", "blue", "yellow")]
+    wanted = [f"{ns}:{word}" for ns, word in SENSES for _ in range(3)]
+    answers = [answer["subject"] for answer in judge.read(judges.drawn(mini, asked, seed=20_000))]
+    assert sum(a == w for a, w in zip(answers, wanted, strict=True)) >= 8, answers
+
+
+SENSES = [(ns, word) for ns, word in world.SUBJECTS if word in world.HOMONYMS]
+
+
+def test_worst_quality_as_negative_prompt_lowers_the_noise(mini):
+    prompts = [f"{prompt}, quality:worst" for prompt in judges.exam(8, 2)[1]]
+    worst, plain = (judges.drawn(mini, [p.removesuffix(cut) for p in prompts]) for cut in ("", ", quality:worst"))
+    assert judges.noise_level(worst) > 1.2 * judges.noise_level(plain)
+
+
+def test_freeu_changes_the_picture_and_leaves_the_model_as_it_was(mini):
+    from sd_prism.freeu import FreeU, attach
+
+    ask = lambda: judges.drawn(mini, ["a red fish in the sea"], steps=8)  # noqa: E731
+    before = ask()
+    with torch.inference_mode(), attach(mini.unet, FreeU()):
+        changed = ask()
+    assert float((changed - before).abs().mean()) > 0.005
+    assert torch.equal(ask(), before)
