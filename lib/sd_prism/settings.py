@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from .errors import OutOfRange, PrismError, UnknownName
 from .freeu.presets import PRESETS as FREEU_PRESETS
@@ -219,8 +219,15 @@ def _freeu_values(settings: FreeU) -> dict[str, Value]:
     return {"version": str(settings.version), **factors}
 
 
+class _Slider(TypedDict):
+    low: float
+    high: float
+    step: float
+
+
 _AUTHORS = {name: _freeu_values(preset.values) for name, preset in FREEU_PRESETS.items()}
-_B, _S = {"low": 0.0, "high": 3.0, "step": 0.01}, {"low": 0.0, "high": 3.0, "step": 0.01}
+_B: _Slider = {"low": 0.0, "high": 3.0, "step": 0.01}
+_S: _Slider = {"low": 0.0, "high": 3.0, "step": 0.01}
 
 FREEU = Panel(
     title="Prism FreeU",

@@ -38,9 +38,8 @@ def before_sampling(p: Any) -> None:
         return
     from .. import freeu
 
-    settings = freeu.FreeU(
-        version=int(values["version"]), **{name: float(values[name]) for name in ("b1", "b2", "s1", "s2")}
-    )
+    b1, b2, s1, s2 = (float(values[name]) for name in ("b1", "b2", "s1", "s2"))
+    settings = freeu.FreeU(b1=b1, b2=b2, s1=s1, s2=s2, version=int(values["version"]))
     try:
         _refuse_other_unet()
         undo.enter(FREEU.name, freeu.attach(shared.sd_model.model.diffusion_model, settings))

@@ -88,7 +88,7 @@ def train(file: Path, steps: int, batch: int) -> None:
 
     from .train import pictures
 
-    judge = Judge().to(memory_format=torch.channels_last)
+    judge = Judge().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack memory_format
     opt = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 4e-3, total_steps=steps)
     rng = random.Random(500_000_000)

@@ -54,7 +54,8 @@ def optimisers(
     module: nn.Module, lr: float, adam_lr: float, adam_only: tuple[str, ...] = ()
 ) -> list[torch.optim.Optimizer]:
     """Muon for the inner matrices of a module, AdamW for vectors and for parameters whose name starts as given."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, p in module.named_parameters():
         (rest if p.ndim < 2 or name.startswith(adam_only) else matrices).append(p)
     return [Muon(matrices, lr), torch.optim.AdamW(rest, adam_lr, betas=(0.9, 0.98), weight_decay=0.0)]

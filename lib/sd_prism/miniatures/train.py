@@ -76,7 +76,9 @@ class Run:
         torch.save(state, part)
         part.replace(self.file)
 
-    def loop(self, loss_of: Callable[[int], Tensor], *, after: Callable[[], None] = lambda: None, every: int = 100):
+    def loop(
+        self, loss_of: Callable[[int], Tensor], *, after: Callable[[], None] = lambda: None, every: int = 100
+    ) -> None:
         start, mean = time.monotonic(), 0.0
         while self.step < self.steps:
             progress = self.step / self.steps
@@ -103,7 +105,7 @@ class Run:
 
 def train_vae(work: Path, steps: int, batch: int) -> None:
     """Encoder and decoder together, then the whitening of the latents."""
-    vae = VAE().to(memory_format=torch.channels_last)
+    vae = VAE().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack memory_format
     run = Run(work / "vae.pt", {"vae": vae}, optimisers(vae, 0.01, 2e-3), steps)
     rng = random.Random(1000 + run.step)
 
@@ -125,7 +127,7 @@ def train_decoder(work: Path, steps: int, batch: int) -> None:
     """More steps for the decoder alone, on latents as a sampler leaves them: slightly off."""
     vae = VAE()
     vae.load_state_dict(torch.load(work / "vae-done.pt", weights_only=True))
-    vae = vae.to(memory_format=torch.channels_last)
+    vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack memory_format
     vae.encoder.requires_grad_(False)
     run = Run(work / "decoder.pt", {"decoder": vae.decoder}, optimisers(vae.decoder, 0.006, 1e-3), steps)
     rng = random.Random(2000 + run.step)
@@ -163,7 +165,7 @@ def report(vae: VAE) -> None:
 
 # --- UNet and text encoder ----------------------------------------------------------------------------------------
 
-UNET = {
+UNET: dict[str, Any] = {
     "sample_size": 16,
     "in_channels": 4,
     "out_channels": 4,
@@ -175,7 +177,7 @@ UNET = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
 }
-TEXT = {
+TEXT: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 64,
     "intermediate_size": 256,
@@ -189,13 +191,16 @@ TEXT = {
 }
 
 
-def new_models() -> tuple[nn.Module, nn.Module]:
+def new_models() -> tuple[Any, Any]:
+    """The UNet and the text encoder, untrained; their libraries' types hide that they are modules."""
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     unet = UNet2DConditionModel(**UNET)
     text = CLIPTextModel(CLIPTextConfig(**TEXT))
-    nn.init.normal_(text.get_input_embeddings().weight, std=0.1)
+    tokens = text.get_input_embeddings()
+    assert isinstance(tokens, nn.Embedding)
+    nn.init.normal_(tokens.weight, std=0.1)
     return unet, text
 
 
@@ -224,7 +229,7 @@ def make_latents(work: Path, count: int, batch: int, *, style: str | None = None
     """Draws and encodes the data set, 1000 pictures a file."""
     vae = VAE()
     vae.load_state_dict(torch.load(work / "vae-done.pt", weights_only=True))
-    vae = vae.to(memory_format=torch.channels_last)
+    vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack memory_format
     for part in range(count // 1000):
         file = work / f"latents-{style or 'base'}-{part:03d}.pt"
         if file.exists():
@@ -250,7 +255,7 @@ class Ema:
         torch._foreach_lerp_(means, [p.detach() for p in self.module.parameters()], 1 - keep)
 
 
-def drop_skips(unet: nn.Module, chance: float) -> None:
+def drop_skips(unet: Any, chance: float) -> None:
     """Leaves out skips of the two shallow levels at random while training, so that the deep levels learn to matter."""
 
     def hook(resnet: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -261,7 +266,7 @@ def drop_skips(unet: nn.Module, chance: float) -> None:
         keep[torch.rand(x.shape[0]) < chance, x.shape[1] // 2 :] = 0
         return (x * keep, *args[1:])
 
-    for block in unet.up_blocks[2:]:  # type: ignore[union-attr]
+    for block in unet.up_blocks[2:]:
         for resnet in block.resnets:
             resnet.register_forward_pre_hook(hook)
 
@@ -308,7 +313,7 @@ def train_unet(work: Path, steps: int, batch: int, *, style: str | None = None) 
         torch.save(ema.mean, mean_file)
 
 
-STEPS = {
+STEPS: dict[str, tuple[Callable[..., None], int, int]] = {
     "latents": (make_latents, 60_000, 50),
     "unet": (train_unet, 10_000, 32),
     "vae": (train_vae, 3000, 8),

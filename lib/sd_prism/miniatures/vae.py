@@ -100,6 +100,9 @@ class Mid(nn.Module):
 
 
 class Level(nn.Module):
+    downsample: Resample
+    upsample: Resample
+
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
         self.block = nn.ModuleList(ResBlock(a, b) for a, b in itertools.pairwise(channels))
@@ -129,6 +132,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv_in(x)
         for level in self.down:
+            assert isinstance(level, Level)
             for block in level.block:
                 h = block(h)
             if hasattr(level, "downsample"):
@@ -152,6 +156,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
+            assert isinstance(level, Level)
             for block in level.block:
                 h = block(h)
             if hasattr(level, "upsample"):
@@ -171,6 +176,7 @@ class VAE(nn.Module):
         with torch.no_grad():
             for layer in (self.quant_conv, self.post_quant_conv):
                 layer.weight.copy_(torch.eye(layer.out_channels)[:, :, None, None])
+                assert layer.bias is not None
                 layer.bias.zero_()
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,6 +199,7 @@ class VAE(nn.Module):
         forth = vectors @ torch.diag(values.rsqrt()) @ vectors.T / self.SCALE
         back = torch.linalg.inv(forth)
         q, p = self.quant_conv, self.post_quant_conv
+        assert q.bias is not None and p.bias is not None
         w, b = q.weight[:4, :, 0, 0].double(), q.bias[:4].double()
         q.weight[:4] = (forth @ w).float()[:, :, None, None]
         q.bias[:4] = (forth @ (b - mu)).float()
@@ -231,6 +238,7 @@ def _constants() -> Tensor:
 
 
 def _wide_conv(name: str, layer: nn.Conv2d, *, keeps_constants: bool) -> dict[str, Tensor]:
+    assert layer.bias is not None
     weight, bias = layer.weight.detach(), layer.bias.detach()
     full_size = ".down.0." in name or ".up.0." in name or name == "decoder.conv_out"
     if weight.shape[1] == REAL and full_size | (".down.1.block.0" in name):

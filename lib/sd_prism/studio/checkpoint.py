@@ -297,7 +297,13 @@ def starting_at(vae: Any, width: int) -> Any:
     if encoder.conv_in.out_channels != width:
         level = encoder.down_blocks[0].resnets
         out = level[0].out_channels
-        level[0] = ResnetBlock2D(in_channels=width, out_channels=out, temb_channels=None, groups=VAE_GROUPS, eps=1e-6)
+        level[0] = ResnetBlock2D(
+            in_channels=width,
+            out_channels=out,
+            temb_channels=None,  # type: ignore[arg-type]  # typed as an int, but diffusers' own VAE passes None as well
+            groups=VAE_GROUPS,
+            eps=1e-6,
+        )
         encoder.conv_in = nn.Conv2d(encoder.conv_in.in_channels, width, 3, padding=1)
     return vae
 
