@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 from .errors import OutOfRange, PrismError, UnknownName
 from .freeu.presets import PRESETS as FREEU_PRESETS
@@ -219,15 +219,12 @@ def _freeu_values(settings: FreeU) -> dict[str, Value]:
     return {"version": str(settings.version), **factors}
 
 
-class _Slider(TypedDict):
-    low: float
-    high: float
-    step: float
-
-
 _AUTHORS = {name: _freeu_values(preset.values) for name, preset in FREEU_PRESETS.items()}
-_B: _Slider = {"low": 0.0, "high": 3.0, "step": 0.01}
-_S: _Slider = {"low": 0.0, "high": 3.0, "step": 0.01}
+
+
+def _factor(name: str, label: str, default: float, doc: str) -> Field:
+    return Field(name, label, default, doc, low=0.0, high=3.0, step=0.01)
+
 
 FREEU = Panel(
     title="Prism FreeU",
@@ -249,10 +246,10 @@ FREEU = Panel(
             "How the backbone is scaled: 1 by a constant, 2 by its own feature map.",
             choices=("1", "2"),
         ),
-        Field("b1", "Stage 1 backbone", 1.5, "Backbone factor of the deepest stage; 1 changes nothing.", **_B),
-        Field("s1", "Stage 1 skip", 0.9, "Factor on the lowest waves of the deepest stage's skips.", **_S),
-        Field("b2", "Stage 2 backbone", 1.6, "Backbone factor of the next stage; 1 changes nothing.", **_B),
-        Field("s2", "Stage 2 skip", 0.2, "Factor on the lowest waves of the next stage's skips.", **_S),
+        _factor("b1", "Stage 1 backbone", 1.5, "Backbone factor of the deepest stage; 1 changes nothing."),
+        _factor("s1", "Stage 1 skip", 0.9, "Factor on the lowest waves of the deepest stage's skips."),
+        _factor("b2", "Stage 2 backbone", 1.6, "Backbone factor of the next stage; 1 changes nothing."),
+        _factor("s2", "Stage 2 skip", 0.2, "Factor on the lowest waves of the next stage's skips."),
     ),
     presets=_AUTHORS,
 )

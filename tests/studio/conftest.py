@@ -12,7 +12,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import pytest
 import torch
 from sd_prism.errors import PrismError
-from sd_prism.studio import denoiser, generate
+from sd_prism.studio import denoiser, generate, host
 
 CONTEXT = 16
 
@@ -126,11 +126,11 @@ def open_host(data):
     """Open a host with these extensions; closed after the test."""
 
     def opened(*extensions: Path):
-        generate.open_host(data_dir=data, extensions=extensions, builtin=False)
+        host.open_host(data_dir=data, extensions=extensions, builtin=False)
         generate.build_without_page()
 
     yield opened
-    generate.close_host()
+    host.close_host()
 
 
 @pytest.fixture(scope="module")
@@ -145,4 +145,4 @@ def served(tmp_path_factory):
         app = server.build(data_dir=data, extensions=[recorder.folder], builtin=False)
         with TestClient(app) as client:
             yield SimpleNamespace(client=client, data=data, recorder=recorder)
-        generate.close_host()
+        host.close_host()

@@ -10,7 +10,7 @@ import sys
 import pytest
 from PIL import Image
 from sd_prism.miniatures import judge
-from sd_prism.studio import generate
+from sd_prism.studio import generate, host
 
 JOB = {"prompt": "a red fish in the sea", "steps": 2, "seed": 3, "width": 64, "height": 64, "sampler_name": "Euler"}
 BOOM = """
@@ -35,18 +35,18 @@ class Boom(scripts.Script):
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory):
+def draw(tmp_path_factory):
     folder = tmp_path_factory.mktemp("house")
     boom = folder / "boom"
     (boom / "scripts").mkdir(parents=True)
     (boom / "scripts" / "boom.py").write_text(BOOM)
 
-    def draw(*args, title="Prism FreeU", **fields):
+    def drawn(*args, title="Prism FreeU", **fields):
         scripts = {"alwayson_scripts": {title: {"args": list(args)}}} if args else {}
         return generate.generate({**JOB, **scripts, **fields}, data_dir=folder, extensions=[boom], checkpoint=MINI)
 
-    yield draw
-    generate.close_host()
+    yield drawn
+    host.close_host()
 
 
 MINI = judge.FILE.with_name("mini-v1.safetensors")
@@ -62,26 +62,26 @@ def hooks():
     return sum(len(module._forward_pre_hooks) for module in unet.modules())
 
 
-def test_off_is_byte_equal_to_never_asked(host):
-    plain = host()
+def test_off_is_byte_equal_to_never_asked(draw):
+    plain = draw()
     assert "Prism" not in plain.infotexts[0].replace("Version: Prism", "")
-    assert host(False).images == host({"enabled": False}).images == plain.images
+    assert draw(False).images == draw({"enabled": False}).images == plain.images
 
 
-def test_dict_positional_and_short_arguments_agree(host):
-    named = host(FREEU)
-    assert pixels(named) != pixels(host())
-    assert host(True, "SD 2.1 (authors)").images == named.images
-    assert host(True, "Custom", "2", 1.4, 0.9, 1.6, 0.2, title="prism freeu").images == named.images
-    assert host(True).images != named.images
+def test_dict_positional_and_short_arguments_agree(draw):
+    named = draw(FREEU)
+    assert pixels(named) != pixels(draw())
+    assert draw(True, "SD 2.1 (authors)").images == named.images
+    assert draw(True, "Custom", "2", 1.4, 0.9, 1.6, 0.2, title="prism freeu").images == named.images
+    assert draw(True).images != named.images
 
 
-def test_neutral_values_change_nothing(host):
-    assert pixels(host({"b1": 1, "b2": 1, "s1": 1, "s2": 1})) == pixels(host())
+def test_neutral_values_change_nothing(draw):
+    assert pixels(draw({"b1": 1, "b2": 1, "s1": 1, "s2": 1})) == pixels(draw())
 
 
-def test_infotext_gives_the_picture_back_by_value(host):
-    made = host({"b1": 1.23, "version": 1})
+def test_infotext_gives_the_picture_back_by_value(draw):
+    made = draw({"b1": 1.23, "version": 1})
     assert "Prism FreeU: version=1; b1=1.23; s1=0.9; b2=1.6; s2=0.2," in made.infotexts[0]
     again = generate.generate(
         {"infotext": made.infotexts[0]}, data_dir=_data(), extensions=_extensions(), checkpoint=MINI
@@ -97,26 +97,26 @@ def _extensions():
     return [x.path for x in sys.modules["modules.extensions"].active() if x.canonical_name == "boom"]
 
 
-def test_a_bad_argument_is_told_in_the_infotext_and_the_picture_is_drawn(host):
-    made = host({"presett": "x"})
+def test_a_bad_argument_is_told_in_the_infotext_and_the_picture_is_drawn(draw):
+    made = draw({"presett": "x"})
     assert 'did you mean \\"preset\\"' in made.infotexts[0] and "Prism FreeU error" in made.infotexts[0]
     assert "Prism FreeU: " not in made.infotexts[0]
-    assert pixels(made) == pixels(host())
+    assert pixels(made) == pixels(draw())
 
 
-def test_hooks_are_gone_after_a_run_and_after_one_that_failed(host):
-    plain = host()
-    host(FREEU)
+def test_hooks_are_gone_after_a_run_and_after_one_that_failed(draw):
+    plain = draw()
+    draw(FREEU)
     assert hooks() == 0
     with pytest.raises(RuntimeError, match="in mid sampling"):
-        host(FREEU, prompt="BOOM")
-    assert host().images == plain.images
+        draw(FREEU, prompt="BOOM")
+    assert draw().images == plain.images
     assert hooks() == 0
 
 
-def test_batches_and_two_call_samplers_are_hooked_throughout(host):
+def test_batches_and_two_call_samplers_are_hooked_throughout(draw):
     for fields in ({"batch_size": 2, "n_iter": 2}, {"sampler_name": "Heun", "steps": 4}):
-        assert pixels(host(FREEU, **fields)) != pixels(host(**fields))
+        assert pixels(draw(FREEU, **fields)) != pixels(draw(**fields))
 
 
 class Job:
@@ -126,7 +126,7 @@ class Job:
         self.extra_generation_params = {}
 
 
-def test_what_stays_on_p_can_be_copied_and_dumped(host):
+def test_what_stays_on_p_can_be_copied_and_dumped(draw):
     freeu = sys.modules["sd_prism.hosts.freeu"]
 
     p = Job()
@@ -134,7 +134,7 @@ def test_what_stays_on_p_can_be_copied_and_dumped(host):
     assert json.loads(json.dumps(p._prism_freeu)) == copy.deepcopy(p._prism_freeu) == freeu.host.current(p)
 
 
-def test_cells_of_a_grid_do_not_leak_into_each_other(host):
+def test_cells_of_a_grid_do_not_leak_into_each_other(draw):
     """Cells are shallow copies of p with one shared infotext dictionary."""
     freeu = sys.modules["sd_prism.hosts.freeu"]
 
@@ -152,7 +152,7 @@ def test_cells_of_a_grid_do_not_leak_into_each_other(host):
     assert not hasattr(p, "_prism_xyz")
 
 
-def test_an_axis_names_a_bad_value(host):
+def test_an_axis_names_a_bad_value(draw):
     freeu = sys.modules["sd_prism.hosts.freeu"]
     with pytest.raises(Exception, match=r"Stage 1 backbone is 9; .* \(X/Y/Z axis \[Prism FreeU\] Stage 1 backbone\)"):
         freeu.host._apply(freeu.FREEU["b1"])(object(), 9.0, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from sd_prism.studio import generate
+from sd_prism.studio import host
 
 BOOT = ["list_unets", "before_ui", "ui_settings", "ui", "ui", "ui"]
 CALL = ["cfg_denoiser", "cfg_denoised", "cfg_after_cfg"]
@@ -44,7 +44,7 @@ def test_hooks_fire_in_the_measured_order(open_host, recorder):
     open_host(recorder.folder)
     assert first_words(recorder.lines()) == BOOT
     recorder.log.write_text("")
-    generate.run(request(prompt="a cat <net:one:2>", save_images=True, n_iter=2))
+    host.run(request(prompt="a cat <net:one:2>", save_images=True, n_iter=2))
     expected = ["setup", "before_process", "process", *BATCH, *PICTURE, *BATCH, *PICTURE, "image_grid", "deactivate"]
     lines = recorder.lines()
     # The checkpoint is loaded for its native size before the job starts, as a running host has it loaded.
@@ -60,16 +60,16 @@ def test_hooks_fire_in_the_measured_order(open_host, recorder):
 
 def test_without_tags_deactivate_is_not_called(open_host, recorder):
     open_host(recorder.folder)
-    generate.run(request())
+    host.run(request())
     lines = recorder.lines()
     assert "deactivate" not in lines and "activate []" in lines
 
 
 def test_override_checkpoint_is_loaded_before_process(open_host, recorder):
     open_host(recorder.folder)
-    generate.run(request(width=64, height=64))
+    host.run(request(width=64, height=64))
     recorder.log.write_text("")
-    generate.run(request(width=64, height=64, override_settings={"sd_model_checkpoint": "tiny"}))
+    host.run(request(width=64, height=64, override_settings={"sd_model_checkpoint": "tiny"}))
     words = first_words(recorder.lines())
     assert words[:5] == ["setup", "before_process", "model_loaded", "activate", "process"]
     assert any(line.startswith("process tiny ") for line in recorder.lines())
@@ -80,13 +80,13 @@ def test_override_checkpoint_is_loaded_before_process(open_host, recorder):
 
 def test_an_exception_in_every_hook_is_reported_and_not_fatal(open_host, recorder, monkeypatch, capsys):
     open_host(recorder.folder)
-    plain = generate.png_bytes(generate.run(request()).processed.images[0])
+    plain = host.png_bytes(host.run(request()).processed.images[0])
     monkeypatch.setenv("RECORDER_FAILS", "1")
     recorder.log.write_text("")
     open_host(recorder.folder)
     # ui() fails too, so the script has no arguments; the picture is the same.
-    outcome = generate.run(request())
-    assert generate.png_bytes(outcome.processed.images[0]) == plain
+    outcome = host.run(request())
+    assert host.png_bytes(outcome.processed.images[0]) == plain
     err = capsys.readouterr().err
     for hook in ("setup", "before_process_batch", "post_sample", "postprocess_image", "postprocess", "cfg_denoiser"):
         assert f"on purpose: {hook}" in err
@@ -95,7 +95,7 @@ def test_an_exception_in_every_hook_is_reported_and_not_fatal(open_host, recorde
 
 def test_guidance_1_skips_the_uncond_rows_after_the_callback(open_host, recorder):
     open_host(recorder.folder)
-    generate.run(request(cfg_scale=1))
+    host.run(request(cfg_scale=1))
     assert "cfg_denoiser 0 (2, 4, 8, 8)" in recorder.lines()
 
 
@@ -118,7 +118,7 @@ def test_a_script_module_has_its_file_name_and_is_in_no_sys_modules(open_host, e
     assert (data.script_class.__name__, data.module.__name__) == ("Probe", "probe.py")
     assert "probe.py" not in sys.modules and "probe" not in sys.modules
     assert data.module.PATH[0] == str(folder) and str(folder) not in sys.path
-    assert [entry for entry in sys.path if entry != str(generate.WEBUI)] == path
+    assert [entry for entry in sys.path if entry != str(host.WEBUI)] == path
     assert data.module.HERE == str(folder) == data.basedir
     assert scripts.basedir() != str(folder)
 
@@ -173,4 +173,4 @@ def test_the_studio_refuses_a_process_that_has_a_real_webui(monkeypatch, tmp_pat
     foreign.__file__ = str(tmp_path / "modules" / "shared.py")
     monkeypatch.setitem(sys.modules, "modules.shared", foreign)
     with pytest.raises(PrismError, match="inside a running webui"):
-        generate.open_host(data_dir=tmp_path, builtin=False)
+        host.open_host(data_dir=tmp_path, builtin=False)

@@ -8,7 +8,7 @@ import pytest
 from checkpoints import Original
 from PIL import Image
 from sd_prism.errors import PrismError
-from sd_prism.studio import generate
+from sd_prism.studio import generate, host
 
 JOB = {"prompt": "a (red:1.2) [cat:dog:0.5] AND a tree", "steps": 2, "seed": 3, "width": 64, "height": 64}
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
         Original(family).save(models / f"small-{family}.safetensors")
     (models / "zdamaged.safetensors").write_bytes(b"no model")
     yield folder
-    generate.close_host()
+    host.close_host()
 
 
 def draw(folder, name="small-sd1", **fields):

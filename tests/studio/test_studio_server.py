@@ -19,9 +19,9 @@ import httpx
 import pytest
 from sd_prism.errors import PrismError
 from sd_prism.studio import server
+from sd_prism.studio.cli import BROWSERS
 
 SERVE = Path(__file__).with_name("serve.py")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 PANEL = """
 import gradio as gr
 from modules import scripts
@@ -90,16 +90,24 @@ def test_all_ports_taken_is_said(monkeypatch):
             server.free_socket("127.0.0.1", taken.getsockname()[1])
 
 
+def launch(playwright):
+    """This system's browser, else Playwright's own; where there is none, only a person's machine may skip."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    try:
+        return playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+    except Exception as error:
+        if browser is None and not os.environ.get("CI"):
+            pytest.skip(f"no Chromium, Chrome or Edge on this machine: {error}")
+        raise
+
+
 @pytest.fixture(scope="module")
 def page(studio):
     """The studio's page in a browser, and what its console said."""
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("no Chromium, Chrome or Edge on this machine")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        chromium = launch(playwright)
         page = chromium.new_page(viewport={"width": 1280, "height": 1200})
         said: list[str] = []
         asked: list[str] = []

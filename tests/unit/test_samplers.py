@@ -180,7 +180,6 @@ def test_image_to_image_starts_at_the_level_of_its_strength():
 
 
 def test_a_brownian_picture_does_not_depend_on_its_batch():
-    pytest.importorskip("torchsde")
     sigmas = torch.tensor([10.0, 3.0, 1.0, 0.0])
     both = brownian_noise(noise(), sigmas, [3, 4])(sigmas[0], sigmas[1])
     alone = brownian_noise(noise()[1:], sigmas, [4])(sigmas[0], sigmas[1])
@@ -188,7 +187,6 @@ def test_a_brownian_picture_does_not_depend_on_its_batch():
 
 
 def test_brownian_noise_wants_one_seed_per_picture():
-    pytest.importorskip("torchsde")
     with pytest.raises(PrismError, match="1 seeds for 2 latents"):
         brownian_noise(noise(), torch.tensor([1.0, 0.5]), [3])
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from sd_prism.studio import generate
+from sd_prism.studio import host
 
 
 @pytest.fixture(scope="module", autouse=True)
-def host(tmp_path_factory):
-    generate.open_host(data_dir=tmp_path_factory.mktemp("data"), builtin=False)
+def opened(tmp_path_factory):
+    host.open_host(data_dir=tmp_path_factory.mktemp("data"), builtin=False)
     yield
-    generate.close_host()
+    host.close_host()
     assert "modules" not in sys.modules
 
 
@@ -136,7 +136,7 @@ def test_a_png_carries_its_infotext_in_the_chunk_parameters(tmp_path):
     assert images.read_info_from_image(Image.open(name)) == (text, {})
     picture = Image.new("RGB", (8, 8))
     picture.info["parameters"] = text
-    assert Image.open(io.BytesIO(generate.png_bytes(picture))).text == {"parameters": text}
+    assert Image.open(io.BytesIO(host.png_bytes(picture))).text == {"parameters": text}
 
 
 def test_tags_are_cut_out_and_only_one_equals_sign_names_an_argument():
@@ -181,8 +181,8 @@ def test_settings_keep_types_and_survive_a_damaged_file(tmp_path, capsys):
 
 def test_the_data_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("PRISM_DATA_DIR", str(tmp_path / "env"))
-    assert generate.data_folder() == tmp_path / "env" and generate.data_folder(tmp_path) == tmp_path
+    assert host.data_folder() == tmp_path / "env" and host.data_folder(tmp_path) == tmp_path
     monkeypatch.delenv("PRISM_DATA_DIR")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
-    assert generate.data_folder() == tmp_path / "prism"
+    assert host.data_folder() == tmp_path / "prism"

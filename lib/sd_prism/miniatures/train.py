@@ -79,7 +79,7 @@ class Run:
     def loop(
         self, loss_of: Callable[[int], Tensor], *, after: Callable[[], None] = lambda: None, every: int = 100
     ) -> None:
-        start, mean = time.monotonic(), 0.0
+        start, mean, first = time.monotonic(), 0.0, self.step
         while self.step < self.steps:
             progress = self.step / self.steps
             scale = min(1.0, (self.step + 1) / 200, 2 * (1 - progress))
@@ -95,7 +95,7 @@ class Run:
                 opt.zero_grad()
             after()
             self.step += 1
-            mean += (loss.item() - mean) / min(self.step, every)
+            mean += (loss.item() - mean) / min(self.step - first, every)
             if self.step % every == 0 and not rank():
                 print(f"step {self.step}/{self.steps} loss {mean:.4f} {time.monotonic() - start:.0f} s", flush=True)
             if time.monotonic() - self.saved > 60:

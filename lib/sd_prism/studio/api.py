@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 
 from sd_prism.errors import PrismError, UnknownName
-from sd_prism.studio import generate
+from sd_prism.studio import host
 
 NOT_FOUND = 404
 NOT_USABLE = 422
@@ -43,7 +43,7 @@ def add_error_handlers(app: FastAPI) -> None:
         return answer(error)
 
     async def malformed(request: Request, error: Exception) -> JSONResponse:
-        text = generate.validation_text(error.errors() if isinstance(error, RequestValidationError) else [])
+        text = host.validation_text(error.errors() if isinstance(error, RequestValidationError) else [])
         return JSONResponse({"detail": text}, status_code=NOT_USABLE)
 
     app.add_exception_handler(PrismError, prism_error)
@@ -70,8 +70,8 @@ def add_routes(app: FastAPI) -> None:
 
 def _txt2img(request: Any) -> dict[str, Any]:
     sent = request.model_dump()
-    processed = generate.run(request).processed
-    pictures = [base64.b64encode(generate.png_bytes(image)).decode() for image in processed.images]
+    processed = host.run(request).processed
+    pictures = [base64.b64encode(host.png_bytes(image)).decode() for image in processed.images]
     return {"images": pictures if request.send_images else [], "parameters": sent, "info": processed.js()}
 
 

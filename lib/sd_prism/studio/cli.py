@@ -16,6 +16,7 @@ from ..errors import PrismError, UnknownName
 from ..settings import PANELS
 
 ROOT = Path(__file__).resolve().parents[3]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,8 +59,7 @@ def parser() -> argparse.ArgumentParser:
         for flag, keywords in panel.options():
             group.add_argument(flag, **keywords)
 
-    test = commands.add_parser("test", help="run every test; further options go to pytest")
-    test.add_argument("--fast", action="store_true", help="without the browser and without lint and types")
+    commands.add_parser("test", help="run every test; further options go to pytest")
 
     inspect = commands.add_parser("inspect", help="say what a checkpoint is; reads its header only")
     inspect.add_argument("file", type=Path)
@@ -138,33 +138,34 @@ def _generate(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _test(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Lint, types, then pytest; a browser is looked for and, where Playwright has one for this system, fetched."""
+    """Lint, types, then pytest; where this system has no browser, Playwright's own is fetched if it can be."""
     env = dict(os.environ, GRADIO_ANALYTICS_ENABLED="False")
-    checks = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]]
-    if args.fast:
-        env["PRISM_TEST_FAST"] = "1"
-        checks = []
-    elif not _browser():
+    if not any(shutil.which(name) for name in BROWSERS):
         subprocess.call([sys.executable, "-m", "playwright", "install", "chromium"])
+    checks = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]]
     failed = [" ".join(check) for check in checks if subprocess.call([sys.executable, "-m", *check], cwd=ROOT)]
     status = subprocess.call([sys.executable, "-m", "pytest", *rest], cwd=ROOT, env=env)
     if failed:
-        print(f"failed before the tests: {', '.join(failed)}", file=sys.stderr)
+        print(f"failed beside the tests: {', '.join(failed)}", file=sys.stderr)
     return status or bool(failed)
 
 
-def _browser() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
 def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    from dataclasses import asdict
-
     from .header import inspect
 
-    facts = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(inspect(args.file)).items()}
-    print(json.dumps(facts, indent=2, default=str) if args.json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    header = inspect(args.file)
+    facts = {
+        "file": str(header.path),
+        "family": header.family,
+        "parts": list(header.parts),
+        "dtype": header.dtype,
+        "prediction": header.prediction_type,
+        "size": header.native_size,
+        "tensors": len(header.shapes),
+        "notes": list(header.notes),
+    }
+    words = {key: ", ".join(value) if isinstance(value, list) else value for key, value in facts.items()}
+    print(json.dumps(facts, indent=2) if args.json else "\n".join(f"{key}: {text}" for key, text in words.items()))
     return 0
 
 

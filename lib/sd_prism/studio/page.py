@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from sd_prism.errors import PrismError
-from sd_prism.studio import generate
+from sd_prism.studio import host
 
 HERE = Path(__file__).resolve().parent
 SYSTEM_FONTS = ["system-ui", "sans-serif"]
@@ -56,7 +56,7 @@ def build() -> gr.Blocks:
             for interface, label, ident in script_callbacks.ui_tabs_callback():
                 with gr.Tab(label, elem_id=f"tab_{ident}", id=ident):
                     interface.render()
-    generate.remember_defaults()
+    host.remember_defaults()
     return demo.queue()
 
 
@@ -190,7 +190,7 @@ def _job(fields: Fields) -> Callable:
             given = {name: value for name, value in zip(names, values) if value is not None}
             request = Txt2ImgRequest(**given, save_images=True)
             script_args = [values[len(names)] or 0, *values[len(names) + 1 :]]
-            processed = generate.run(request, args=script_args, is_api=False, listener=step).processed
+            processed = host.run(request, args=script_args, is_api=False, listener=step).processed
         except Exception as error:
             return gr.update(), _told(error), gr.update()
         pictures = [getattr(image, "already_saved_as", image) for image in processed.images]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sd_prism.errors import PrismError
-from sd_prism.studio import generate
+from sd_prism.studio import host
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -36,9 +36,9 @@ def build(
     builtin: bool = True,
 ) -> FastAPI:
     """The app, not served. `extensions` are further extension folders; `builtin` loads Prism's own scripts."""
-    folder = generate.data_folder(data_dir)
+    folder = host.data_folder(data_dir)
     os.environ.setdefault("GRADIO_TEMP_DIR", str(folder / "cache" / "gradio"))
-    generate.open_host(data_dir=folder, checkpoint=checkpoint, extensions=extensions, builtin=builtin)
+    host.open_host(data_dir=folder, checkpoint=checkpoint, extensions=extensions, builtin=builtin)
     import gradio as gr
     from fastapi import FastAPI
     from modules import script_callbacks, shared

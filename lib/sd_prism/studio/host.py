@@ -1,0 +1,228 @@
+"""The studio's host in this process: open it, run one request, close it. Page, HTTP and command line all come here."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sd_prism.errors import PrismError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+WEBUI = Path(__file__).resolve().parent / "webui"
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def data_folder(given: str | Path | None = None) -> Path:
+    """Where the studio keeps what belongs to the user: `given`, else PRISM_DATA_DIR, else the platform's folder."""
+    if given or os.environ.get("PRISM_DATA_DIR"):
+        return Path(given or os.environ["PRISM_DATA_DIR"]).expanduser().resolve()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "Prism"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "Prism"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "prism"
+
+
+def _claim_modules() -> None:
+    """Make `import modules` mean the studio's package, in this process only."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    loaded = sys.modules.get("modules.shared") or sys.modules.get("modules")
+    place = getattr(loaded, "__file__", None)
+    if loaded is not None and (place is None or WEBUI not in Path(place).resolve().parents):
+        raise PrismError("The studio cannot start inside a running webui; start it by itself with: python prism.py")
+    if str(WEBUI) not in sys.path:
+        sys.path.insert(0, str(WEBUI))
+
+
+def unload_scripts() -> None:
+    """Let scripts undo their patches.
+
+    Prism's own scripts then drop `sd_prism` from `sys.modules`, so that a webui sees new code; here the studio
+    itself is part of that package and has to stay.
+    """
+    own = {
+        name: module
+        for name, module in sys.modules.items()
+        if name in ("sd_prism", "sd_prism.errors") or f"{name}.".startswith("sd_prism.studio.")
+    }
+    if "modules.script_callbacks" in sys.modules:
+        sys.modules["modules.script_callbacks"].script_unloaded_callback()
+    sys.modules.update(own)
+
+
+def close_host() -> None:
+    """Unload scripts and take the studio's `modules` out of this process (for tests)."""
+    unload_scripts()
+    for name in [name for name in sys.modules if name == "modules" or name.startswith("modules.")]:
+        del sys.modules[name]
+    if str(WEBUI) in sys.path:
+        sys.path.remove(str(WEBUI))
+
+
+def open_host(
+    *,
+    data_dir: str | Path | None = None,
+    checkpoint: str | Path | None = None,
+    extensions: Sequence[str | Path] = (),
+    builtin: bool = True,
+) -> None:
+    """Load settings, the list of checkpoints and all scripts.
+
+    Args:
+        checkpoint: a file to use from the start.
+        extensions: further extension folders.
+        builtin: load Prism's own `scripts/*.py` too.
+    """
+    if checkpoint is not None and not Path(checkpoint).exists():
+        raise PrismError(
+            f"There is no checkpoint {checkpoint}; give the path of a .safetensors file or a diffusers folder"
+        )
+    _claim_modules()
+    from modules import extensions as host_extensions
+    from modules import extra_networks, paths, script_callbacks, scripts, sd_models, shared
+
+    unload_scripts()
+    paths.configure(data_folder(data_dir))
+    shared.cmd_opts.ckpt = str(Path(checkpoint).resolve()) if checkpoint else None
+    shared.configure()
+    folders = [Path(folder).resolve() for folder in extensions]
+    host_extensions.configure([REPOSITORY, *folders] if builtin else folders)
+    sd_models.model_data.set_sd_model(None)
+    sd_models.list_models()
+    if checkpoint:
+        shared.opts.data["sd_model_checkpoint"] = sd_models.find(shared.cmd_opts.ckpt).title
+    extra_networks.initialize()
+    scripts.load_scripts()
+    script_callbacks.list_optimizers_callback()
+    script_callbacks.list_unets_callback()
+    script_callbacks.before_ui_callback()
+    script_callbacks.ui_settings_callback()
+    # A setting that an extension has just declared may have a saved value.
+    shared.opts.load(shared.config_filename())
+
+
+_defaults: dict[str, list] = {}
+
+
+def remember_defaults() -> None:
+    """Collect the default arguments of all scripts, once per start."""
+    from modules import scripts
+    from modules.api import requests
+
+    _defaults["txt2img"] = requests.default_script_args(scripts.scripts_txt2img)
+
+
+@dataclass
+class Outcome:
+    """A finished job."""
+
+    processed: Any
+    p: Any
+    args: list
+    seconds: float
+
+
+def run(
+    request: Any,
+    *,
+    args: Sequence[Any] | None = None,
+    is_api: bool = True,
+    listener: Callable[[Any], None] | None = None,
+) -> Outcome:
+    """Run a Txt2ImgRequest; waits for the job before it.
+
+    Args:
+        args: values of all script components, when the page has them; else they come from the request.
+        listener: called with the host's state after each step.
+    """
+    from modules import call_queue, scripts, shared
+    from modules.api import requests
+
+    runner = scripts.scripts_txt2img
+    pasted = requests.apply_infotext(request, runner)
+    requests.check(request)
+    if args is None:
+        args = requests.script_args(request, runner, _defaults["txt2img"], pasted)
+    started = time.perf_counter()
+    with call_queue.queue_lock, shared.state.listening(listener):
+        shared.state.begin(job="txt2img")
+        try:
+            requests.set_native_size(request)
+            processed, p = _process(request, list(args), is_api)
+        finally:
+            shared.state.end()
+    return Outcome(processed, p, list(args), time.perf_counter() - started)
+
+
+_NOT_FOR_P = {
+    "sampler_index",
+    "script_name",
+    "script_args",
+    "alwayson_scripts",
+    "infotext",
+    "send_images",
+    "save_images",
+    "refiner_checkpoint",
+    "styles",
+}
+
+
+def _process(request: Any, args: list, is_api: bool) -> tuple[Any, Any]:
+    from contextlib import closing
+
+    from modules import processing, scripts, shared
+
+    fields = {k: v for k, v in request.model_dump().items() if k not in _NOT_FOR_P}
+    if is_api:
+        fields["do_not_save_samples"] = fields["do_not_save_grid"] = not request.save_images
+    with closing(processing.StableDiffusionProcessingTxt2Img(**fields)) as p:
+        p.is_api = is_api
+        p.scripts = scripts.scripts_txt2img
+        p.outpath_samples = shared.opts.outdir_txt2img_samples
+        p.outpath_grids = shared.opts.outdir_txt2img_grids
+        p.script_args = tuple(args)
+        processed = scripts.scripts_txt2img.run(p, *args) or processing.process_images(p)
+    return processed, p
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The picture as a PNG file with its infotext."""
+    from PIL import PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    for key, value in image.info.items():
+        if isinstance(key, str) and isinstance(value, str):
+            info.add_text(key, value)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def panels_on(args: Sequence[Any]) -> list[str]:
+    """Titles of the always-on scripts whose first argument says that they are on."""
+    from modules import scripts
+
+    found = []
+    for script in scripts.scripts_txt2img.alwayson_scripts:
+        first = args[script.args_from] if script.args_to > script.args_from else None
+        if first is True or (isinstance(first, dict) and first.get("enabled")):
+            found.append(script.title())
+    return found
+
+
+def validation_text(found: Sequence[Any]) -> str:
+    """Pydantic's errors as one line: field, value and what was expected."""
+
+    def line(error: Any) -> str:
+        field = ".".join(str(part) for part in error["loc"] if part != "body") or "request"
+        return f"{field} is {str(error.get('input'))[:80]!r}: {error['msg']}"
+
+    return "; ".join(line(error) for error in found)

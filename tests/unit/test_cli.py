@@ -1,0 +1,91 @@
+"""`python prism.py COMMAND`, inside the environment."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from sd_prism.errors import UnknownName
+from sd_prism.miniatures.judge import FILE
+from sd_prism.studio import cli
+
+MINI = FILE.with_name("mini-v1.safetensors")
+
+
+def said(capsys, *argv):
+    code = cli.main(argv)
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_a_wrong_command_names_the_nearest(capsys):
+    code, _, err = said(capsys, "genrate", "a fish")
+    assert code == 2 and 'command "genrate" does not exist; did you mean "generate"?' in err
+
+
+def test_a_wrong_option_names_the_nearest(capsys):
+    code, _, err = said(capsys, "generate", "a fish", "--freeu.presett", "x")
+    assert code == 2 and 'did you mean "--freeu.preset"?' in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [("preset", "none such", 'Preset "none such" does not exist'), ("b1", "9", "must lie between 0 and 3")],
+)
+def test_a_wrong_value_is_told_before_anything_is_loaded(capsys, monkeypatch, option, value, text):
+    monkeypatch.setitem(__import__("sys").modules, "sd_prism.studio.generate", None)
+    code, _, err = said(capsys, "generate", "a fish", f"--freeu.{option}", value)
+    assert code == 2 and text in err
+
+
+def test_panel_options_become_the_apis_dictionary():
+    args = cli.parser().parse_args(["generate", "a fish", "--seed", "7", "--freeu.preset", "SDXL (authors)"])
+    request = cli.request_of(args)
+    assert request["prompt"] == "a fish" and request["seed"] == 7
+    (values,) = request["alwayson_scripts"]["Prism FreeU"]["args"]
+    assert (values["enabled"], values["preset"], values["b1"]) == (True, "SDXL (authors)", 1.3)
+
+
+def test_without_panel_options_no_panel_is_asked():
+    assert cli.request_of(cli.parser().parse_args(["generate", "a fish"]))["alwayson_scripts"] == {}
+
+
+def test_inspect_says_what_a_file_is(capsys):
+    code, out, _ = said(capsys, "inspect", str(MINI))
+    assert code == 0 and "family: sd1" in out and "prediction: v_prediction" in out and "size: 128" in out
+    assert json.loads(said(capsys, "inspect", str(MINI), "--json")[1])["parts"] == ["unet", "vae", "text"]
+
+
+def test_inspect_tells_a_lora_and_a_missing_file(capsys, tmp_path):
+    save_file({"lora_unet_down_blocks_0.lora_down.weight": torch.zeros(1, 1)}, tmp_path / "l.safetensors")
+    assert "family: lora" in said(capsys, "inspect", str(tmp_path / "l.safetensors"))[1]
+    code, _, err = said(capsys, "inspect", str(tmp_path / "none.safetensors"))
+    assert code == 2 and "does not exist" in err
+
+
+def test_generate_writes_the_picture_and_says_what_ran(capsys, tmp_path):
+    from PIL import Image
+
+    out = tmp_path / "fish.png"
+    argv = ["generate", "species:fish, place:sea", "--seed", "7", "--steps", "4", "--out", str(out), "--json"]
+    code, text, _ = said(
+        capsys, *argv, "--freeu.preset", "SD 1.5 (authors)", "--ckpt", str(MINI), "--data-dir", str(tmp_path)
+    )
+    did = json.loads(text)
+    assert code == 0
+    assert (did["steps"], did["seed"], did["panels"]) == (4, 7, ["Prism FreeU"]) and did["seconds"] > 0
+    assert did["model"].startswith("mini-v1.safetensors [")
+    infotext = Image.open(out).text["parameters"]
+    assert infotext.startswith("species:fish, place:sea\nSteps: 4, Sampler: DPM++ 2M")
+    assert "Prism FreeU: preset=SD 1.5 (authors); version=2; b1=1.5" in infotext
+
+
+def test_a_folder_that_does_not_exist_is_told(capsys, tmp_path):
+    argv = ["generate", "a fish", "--steps", "1", "--out", str(tmp_path / "no" / "fish.png")]
+    code, _, err = said(capsys, *argv, "--ckpt", str(MINI), "--data-dir", str(tmp_path))
+    assert code == 2 and "could not be written" in err
+
+
+def test_unknown_name_is_a_prism_error_with_what_was_given():
+    error = UnknownName("thing", "x" * 300, ["a"])
+    assert len(str(error)) < 200 and error.given == "x" * 300
