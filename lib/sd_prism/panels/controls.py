@@ -46,6 +46,6 @@ def wire_presets(panel: Panel, components: dict[str, Any]) -> None:
         return panel.preset_of({**panel.defaults(), **dict(zip(filled, current)), "preset": CUSTOM})
 
     menu = components["preset"]
-    menu.input(fill, [menu, *targets], targets, show_progress=False)
+    menu.input(fill, [menu, *targets], targets, show_progress="hidden")
     for target in targets:
-        target.input(name_of, targets, menu, show_progress=False)
+        target.input(name_of, targets, menu, show_progress="hidden")
