@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from PIL import Image
-from sd_prism.miniatures import judge
+from sd_prism.miniatures import MINI_V1 as MINI
 from sd_prism.studio import generate, host
 
 JOB = {"prompt": "a red fish in the sea", "steps": 2, "seed": 3, "width": 64, "height": 64, "sampler_name": "Euler"}
@@ -49,7 +49,6 @@ def draw(tmp_path_factory):
     host.close_host()
 
 
-MINI = judge.FILE.with_name("mini-v1.safetensors")
 FREEU = {"preset": "SD 2.1 (authors)"}
 
 

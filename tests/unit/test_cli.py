@@ -6,10 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sd_prism.errors import UnknownName
-from sd_prism.miniatures.judge import FILE
+from sd_prism.miniatures import MINI_V1 as MINI
 from sd_prism.studio import cli
-
-MINI = FILE.with_name("mini-v1.safetensors")
 
 
 def said(capsys, *argv):

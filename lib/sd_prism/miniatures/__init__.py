@@ -1,0 +1,6 @@
+"""The shipped checkpoints, and the scripts that draw their world, train them and judge them."""
+
+from pathlib import Path
+
+CHECKPOINTS = Path(__file__).with_name("checkpoints")
+MINI_V1 = CHECKPOINTS / "mini-v1.safetensors"

@@ -15,11 +15,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from . import world
+from . import MINI_V1, world
 from .train import TEXT, UNET, data_scene, tokenize
 from .vae import DDCONFIG, VAE, ldm_state
 
-FOLDER = Path(__file__).parent
 TOKENS = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
 IDS = "prism.token_ids"
 
@@ -118,7 +117,7 @@ def save_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({**specials, "tokenizer_class": "CLIPTokenizer"}))
 
 
-def for_webui(folder: Path, file: Path = FOLDER / "mini-v1.safetensors") -> Path:
+def for_webui(folder: Path, file: Path = MINI_V1) -> Path:
     """Copies a shipped miniature to where a webui finds it: whole token table, and a text model of its own width."""
     from safetensors.torch import load_file, save_file
 
@@ -146,7 +145,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="pack: the training folder; webui: the webui's checkpoint folder")
     args = parser.parse_args()
     if args.what == "pack":
-        pack(args.folder, FOLDER / "mini-v1.safetensors")
+        pack(args.folder, MINI_V1)
     else:
         print(for_webui(args.folder))
 

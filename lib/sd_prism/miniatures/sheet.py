@@ -9,18 +9,19 @@ import torch
 from PIL import Image
 
 from ..studio.checkpoint import load
+from . import MINI_V1
 from .judge import drawn
 
 PROMPTS = (
     "a red fish in the sea",
     "a green house in the meadow",
-    "species:cat, color:orange, place:night",
-    "species:seal, color:black, place:snow",
-    "object:seal, color:red, place:plain",
+    "species:cat, color:orange, place:night, style:flat",
+    "species:seal, color:black, place:snow, style:flat",
+    "object:seal, color:red, place:plain, style:flat",
     "a pink snail in the meadow",
     "object:star, color:yellow, place:night, style:pixel",
-    "species:bat, color:purple, place:desert",
-    "object:bat, color:brown, place:plain",
+    "species:bat, color:purple, place:desert, style:flat",
+    "object:bat, color:brown, place:plain, style:flat",
     "a blue boat in the sea, outline style",
     "object:tree, color:green, place:snow, style:fractal",
     "a white mushroom in the meadow",
@@ -29,7 +30,7 @@ COLUMNS = 6
 
 
 def main(file: Path, seed: int = 5) -> None:
-    pictures = drawn(load(Path(__file__).with_name("mini-v1.safetensors")), PROMPTS, seed=seed)
+    pictures = drawn(load(MINI_V1), PROMPTS, seed=seed)
     data = ((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     side, gap = data.shape[1], 6
     rows = -(-len(data) // COLUMNS)

@@ -103,9 +103,9 @@ class CheckpointInfo:
 
 def model_folders() -> list[Path]:
     """Where checkpoints are looked for: the user's folder, then those that ship with Prism."""
-    import sd_prism
+    from sd_prism import miniatures
 
-    shipped = Path(str(sd_prism.__file__)).parent / "miniatures"
+    shipped = miniatures.CHECKPOINTS
     return [Path(paths.models_path) / "Stable-diffusion", shipped]
 
 
