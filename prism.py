@@ -70,7 +70,7 @@ def set_up(extras):
     if "" in missing and free < NEEDED_GB:
         stop(f"Prism needs about {NEEDED_GB} GB for its packages; {ROOT} has {free:.1f} GB free.")
     print(f"Setting up Prism in {VENV}. This happens once.")
-    if not venv_python().exists():
+    if not venv_python().exists() or not has_pip():
         if find_spec("venv") is None or find_spec("ensurepip") is None:
             stop("This Python cannot make environments; on Debian or Ubuntu install the package python3-venv.")
         step("making the environment", [sys.executable, "-m", "venv", "--clear", str(VENV)])
@@ -85,6 +85,11 @@ def set_up(extras):
             step("installing " + summary(packages), [str(venv_python()), "-m", "pip", "install", *packages])
         done[name] = digest(wanted[name])
         READY.write_text(json.dumps(done), encoding="utf-8")
+
+
+def has_pip():
+    """Whether the environment was finished: an interrupted one has a Python, but no pip."""
+    return subprocess.call([str(venv_python()), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
 
 
 def pins(extra):

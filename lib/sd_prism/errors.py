@@ -29,6 +29,9 @@ class OutOfRange(PrismError):
 
     def __init__(self, field: str, given: float, low: float, high: float, where: str) -> None:
         nearest = low if given < low else high
-        super().__init__(
-            f"{field} is {given:g}; it must lie between {low:g} and {high:g} ({where}). Nearest: {nearest:g}"
-        )
+        shown, low_, high_, near = (_number(value) for value in (given, low, high, nearest))
+        super().__init__(f"{field} is {shown}; it must lie between {low_} and {high_} ({where}). Nearest: {near}")
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) and abs(value) < 10**20 else f"{value:g}"

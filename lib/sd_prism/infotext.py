@@ -7,10 +7,14 @@ know (a newer Prism wrote them) are left out on reading.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 
+from .errors import PrismError
 from .settings import CUSTOM, Panel, Value
+
+log = logging.getLogger("prism")
 
 ITEM = re.compile(r'(\w+)=("(?:[^"\\\n]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"(?=\s*(?:;|$))|[^;"][^;]*)')
 
@@ -24,13 +28,15 @@ def dumps(panel: Panel, values: Mapping[str, Value]) -> str:
 
 
 def loads(panel: Panel, text: str | None) -> dict[str, Value]:
-    """Complete values from an infotext; without the key the panel is explicitly off."""
-    if not text:
-        return panel.defaults()
-    known = {name: value for name, value in _items(text) if name in panel.names}
+    """Complete values from an infotext; the panel is explicitly off without the key, and where nothing can be read."""
+    known = {name: value for name, value in _items(text or "") if name in panel.names}
     if known.get("preset") not in panel.presets:
         known.pop("preset", None)
-    return panel.read(known)
+    try:
+        return panel.read(known or {"enabled": False})
+    except PrismError as error:
+        log.warning("%s in a pasted infotext was left out: %s", panel.title, error)
+        return panel.read({"enabled": False})
 
 
 def _items(text: str) -> list[tuple[str, str]]:

@@ -69,7 +69,7 @@ class Field:
     def _number(self, value: object, where: str) -> int | float:
         try:
             number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if isinstance(value, bool) or math.isnan(number):
             raise PrismError(
@@ -181,7 +181,7 @@ class Panel:
         return [
             (
                 f"--{self.name}.{one.name}",
-                {"dest": f"{self.name}.{one.name}", "metavar": _range(one).upper() or "TEXT", "help": one.doc},
+                {"dest": f"{self.name}.{one.name}", "metavar": _range(one) or "TEXT", "help": one.doc},
             )
             for one in self.fields
         ]

@@ -151,7 +151,22 @@ def test_cells_of_a_grid_do_not_leak_into_each_other(draw):
     assert not hasattr(p, "_prism_xyz")
 
 
-def test_an_axis_names_a_bad_value(draw):
+def test_a_preset_axis_runs_presets_and_custom_runs_the_panel(draw):
     freeu = sys.modules["sd_prism.hosts.freeu"]
-    with pytest.raises(Exception, match=r"Stage 1 backbone is 9; .* \(X/Y/Z axis \[Prism FreeU\] Stage 1 backbone\)"):
-        freeu.host._apply(freeu.FREEU["b1"])(object(), 9.0, [])
+    args = (True, "Custom", "1", 1.1, 0.5, 1.2, 0.3)
+    ran = {}
+    for name in ("Custom", "SD 1.4 (authors)"):
+        cell = Job()
+        freeu.host._apply(freeu.FREEU["preset"])(cell, name, [])
+        freeu.process(cell, args)
+        ran[name] = (cell._prism_freeu["version"], cell._prism_freeu["b1"])
+    assert ran == {"Custom": ("1", 1.1), "SD 1.4 (authors)": ("2", 1.3)}
+
+
+def test_a_bad_value_on_an_axis_spoils_its_own_cell_only(draw):
+    freeu = sys.modules["sd_prism.hosts.freeu"]
+    cell = Job()
+    freeu.host._apply(freeu.FREEU["b1"])(cell, 9.0, [])
+    freeu.process(cell, (True,))
+    assert cell._prism_freeu is None
+    assert "Stage 1 backbone is 9; it must lie between 0 and 3" in cell.extra_generation_params["Prism FreeU error"]

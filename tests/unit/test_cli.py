@@ -22,8 +22,9 @@ def test_a_wrong_command_names_the_nearest(capsys):
 
 
 def test_a_wrong_option_names_the_nearest(capsys):
-    code, _, err = said(capsys, "generate", "a fish", "--freeu.presett", "x")
-    assert code == 2 and 'did you mean "--freeu.preset"?' in err
+    for wrong, right in (("--freeu.presett", "--freeu.preset"), ("--samplr-name", "--sampler-name")):
+        code, _, err = said(capsys, "generate", "a fish", wrong, "x")
+        assert code == 2 and f'did you mean "{right}"?' in err
 
 
 @pytest.mark.parametrize(
@@ -78,10 +79,17 @@ def test_generate_writes_the_picture_and_says_what_ran(capsys, tmp_path):
     assert "Prism FreeU: preset=SD 1.5 (authors); version=2; b1=1.5" in infotext
 
 
-def test_a_folder_that_does_not_exist_is_told(capsys, tmp_path):
-    argv = ["generate", "a fish", "--steps", "1", "--out", str(tmp_path / "no" / "fish.png")]
-    code, _, err = said(capsys, *argv, "--ckpt", str(MINI), "--data-dir", str(tmp_path))
-    assert code == 2 and "could not be written" in err
+@pytest.mark.parametrize("name", ["", "picture.jpg", "taken/fish.png"])
+def test_a_place_that_cannot_be_written_is_told_before_drawing(capsys, monkeypatch, tmp_path, name):
+    (tmp_path / "taken").write_text("a file, no folder")
+    monkeypatch.setitem(__import__("sys").modules, "sd_prism.studio.generate", None)
+    code, _, err = said(capsys, "generate", "a fish", "--out", str(tmp_path / name))
+    assert code == 2 and ("must be the name of a PNG file" in err or "could not be written" in err)
+
+
+def test_a_missing_folder_is_made(tmp_path):
+    cli._check_out(tmp_path / "new" / "folder" / "fish.png")
+    assert (tmp_path / "new" / "folder").is_dir()
 
 
 def test_unknown_name_is_a_prism_error_with_what_was_given():

@@ -88,7 +88,16 @@ def test_changed_pins_are_installed_again(door, monkeypatch):
     door.venv_python().touch()
     door.READY.write_text('{"": "of an older version"}')
     steps = []
+    monkeypatch.setattr(door, "has_pip", lambda: True)
     monkeypatch.setattr(door, "step", lambda text, command: steps.append(text))
     door.set_up(["test"])
     assert steps == ["installing torch", "installing torch", "installing prism-no-such-package"]
     assert set(door.read_ready()) == {"", "test"}
+
+
+def test_an_environment_that_was_interrupted_is_made_anew(door, monkeypatch):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(door.VENV)], check=True)
+    steps = []
+    monkeypatch.setattr(door, "step", lambda text, command: steps.append(text))
+    door.set_up([])
+    assert steps[0] == "making the environment"

@@ -24,5 +24,5 @@ def test_every_local_picture_exists():
 
 def test_the_house_in_the_readme_names_real_rooms():
     house = README.split("## The house")[1].split("```")[1]
-    for name in re.findall(r"^\s+(\w+/|\w+\.py)\s", house, re.M):
+    for name in re.findall(r"^  (\w+/|\w+\.py)\s", house, re.M):
         assert (ROOT / "lib" / "sd_prism" / name).exists(), name

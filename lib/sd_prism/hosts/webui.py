@@ -14,7 +14,7 @@ from modules import script_callbacks, scripts
 
 from .. import infotext
 from ..errors import PrismError
-from ..settings import Field, Panel, Value
+from ..settings import CUSTOM, Field, Panel, Value
 from .undo import undo
 
 log = logging.getLogger("prism")
@@ -64,8 +64,8 @@ class PanelHost:
         cell = getattr(p, "_prism_xyz", {}).get(self.panel.name)
         if not cell:
             return values
-        if "preset" in cell:
-            return self.panel.read({"enabled": True, **cell})
+        if str(cell.get("preset", CUSTOM)).casefold() != CUSTOM.casefold():
+            values = {}  # the preset's own values, not the panel's
         return self.panel.read({**values, "enabled": True, **cell})
 
     def current(self, p: Any) -> dict[str, Value] | None:
@@ -98,10 +98,9 @@ class PanelHost:
 
     def _apply(self, one: Field) -> Callable[[Any, Any, Any], None]:
         def apply(p: Any, x: object, xs: object) -> None:
-            value = one.check(x, f"X/Y/Z axis [{self.panel.title}] {one.label}")
             cells = getattr(p, "_prism_xyz", {})
             # a cell is a shallow copy of p: never change the shared dictionary
-            p._prism_xyz = {**cells, self.panel.name: {**cells.get(self.panel.name, {}), one.name: value}}
+            p._prism_xyz = {**cells, self.panel.name: {**cells.get(self.panel.name, {}), one.name: x}}
 
         return apply
 

@@ -29,8 +29,7 @@ def main(argv: Sequence[str]) -> int:
             raise UnknownName("command", argv[0], COMMANDS)
         args, rest = parser().parse_known_args(argv)
         if rest and args.command != "test":
-            known = [flag for panel in PANELS for flag, _ in panel.options()]
-            raise UnknownName("option", rest[0], known)
+            raise UnknownName("option" if rest[0].startswith("-") else "argument", rest[0], options_of(args.command))
         return COMMANDS[args.command](args, rest)
     except PrismError as error:
         print(f"prism: {error}", file=sys.stderr)
@@ -69,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("what", nargs="?", choices=["freeu"], default="freeu")
     bench.add_argument("--json", action="store_true")
     return top
+
+
+def options_of(command: str) -> list[str]:
+    """The option strings of one command."""
+    choices = next(action.choices for action in parser()._actions if isinstance(action.choices, dict))
+    return [flag for action in choices[command]._actions for flag in action.option_strings]
 
 
 # name, type, default, help of the picture's own settings; the names are those of the API
@@ -119,22 +124,34 @@ def request_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def _generate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     request = request_of(args)
+    _check_out(args.out)
     from .generate import generate
 
     result = generate(request, checkpoint=args.ckpt, data_dir=args.data_dir)
     files = []
     for index, png in enumerate(result.images):
         file = args.out if index == 0 else args.out.with_stem(f"{args.out.stem}-{index + 1}")
-        try:
-            file.write_bytes(png)
-        except OSError as error:
-            raise PrismError(f"{file} could not be written: {error.strerror}; choose another --out") from error
+        file.write_bytes(png)
         files.append(str(file))
     if args.json:
         print(json.dumps({"files": files, **result.info}, ensure_ascii=False, indent=2))
     else:
         print("\n".join(files))
     return 0
+
+
+def _check_out(file: Path) -> None:
+    """Whether the picture can be kept, before it is drawn."""
+    if file.suffix.lower() != ".png" or file.is_dir():
+        raise PrismError(f'--out is "{file}"; it must be the name of a PNG file, such as {file.with_suffix(".png")}')
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = not file.exists()
+        file.open("ab").close()
+        if new:
+            file.unlink()
+    except OSError as error:
+        raise PrismError(f"{file} could not be written: {error.strerror}; choose another --out") from error
 
 
 def _test(args: argparse.Namespace, rest: Sequence[str]) -> int:
