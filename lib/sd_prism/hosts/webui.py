@@ -64,6 +64,8 @@ class PanelHost:
         cell = getattr(p, "_prism_xyz", {}).get(self.panel.name)
         if not cell:
             return values
+        if not self.panel["enabled"].check(cell.get("enabled", True), self.panel.title):
+            return {"enabled": False}
         if str(cell.get("preset", CUSTOM)).casefold() != CUSTOM.casefold():
             values = {}  # the preset's own values, not the panel's
         return self.panel.read({**values, "enabled": True, **cell})
