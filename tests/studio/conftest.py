@@ -66,6 +66,13 @@ class TinyModel:
         raise NotImplementedError
 
 
+def inspect_tiny(path):
+    """Files named tiny*.safetensors are complete, others damaged."""
+    if not Path(path).name.startswith("tiny"):
+        raise PrismError(f"{path} has a damaged header")
+    return SimpleNamespace(native_size=64, family="sd1", parts=("unet", "vae", "text"))
+
+
 def load_tiny(path, device="cpu"):
     """Files named tiny*.safetensors load; others are refused as the engine refuses them."""
     path = Path(path)
@@ -96,7 +103,7 @@ def make_data(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     from sd_prism.studio import checkpoint, header
 
     patch.setattr(checkpoint, "load", load_tiny)
-    patch.setattr(header, "inspect", lambda path: SimpleNamespace(native_size=64))
+    patch.setattr(header, "inspect", inspect_tiny)
     models = folder / "models" / "Stable-diffusion"
     models.mkdir(parents=True)
     for name in ("tiny.safetensors", "tiny-two.safetensors", "zdamaged.safetensors"):

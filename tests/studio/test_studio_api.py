@@ -8,6 +8,7 @@ import json
 
 import pytest
 from PIL import Image
+from sd_prism.errors import PrismError
 from sd_prism.studio import generate, host
 
 JOB = {"prompt": "a red apple", "steps": 3, "seed": 42, "sampler_name": "Euler"}
@@ -141,6 +142,24 @@ def test_only_style_and_javascript_of_an_extension_are_served(client, recorder):
     assert client.get("/studio-file/recorder/style.css").text == ".x {}"
     for path in ("scripts/recorder.py", "log.txt", "javascript/../log.txt", "%2e%2e/data/params.txt"):
         assert client.get(f"/studio-file/recorder/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["%00", "x" * 5000, "javascript/%00.js"])
+def test_a_path_that_no_file_can_have_is_not_found(client, path):
+    answer = client.get(f"/studio-file/recorder/{path}")
+    assert answer.status_code == 404 and "there is no file" in answer.json()["detail"]
+
+
+def test_a_body_that_is_no_json_is_told_in_plain_words(client):
+    answer = client.post("/sdapi/v1/txt2img", content='{"prompt": ', headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("the body is no JSON: Expecting value at character 11; send an object")
+
+
+def test_the_page_gets_a_plain_text_for_a_wrong_type(client):
+    with pytest.raises(PrismError, match=r"steps is 2\.5: Input should be a valid integer") as error:
+        host.request_of({"steps": 2.5})
+    assert "pydantic" not in str(error.value)
 
 
 def test_the_page_has_the_hosts_ids_once(client):

@@ -90,6 +90,26 @@ def test_all_ports_taken_is_said(monkeypatch):
             server.free_socket("127.0.0.1", taken.getsockname()[1])
 
 
+def test_two_starts_at_once_take_two_ports():
+    with server.free_socket("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with server.free_socket("127.0.0.1", port) as second:
+            assert second.getsockname()[1] > port
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 10**9])
+def test_an_impossible_port_is_told(port):
+    with pytest.raises(PrismError, match=rf"--port is {port}; it must lie between 0 .* and 65535"):
+        server.free_socket("127.0.0.1", port)
+
+
+def test_the_network_address_is_one_of_this_machine():
+    address = server.network_address()
+    if address is not None:
+        with socket.socket() as bound:
+            bound.bind((address, 0))
+
+
 def launch(playwright):
     """This system's browser, else Playwright's own; where there is none, only a person's machine may skip."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)

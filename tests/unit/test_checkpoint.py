@@ -123,9 +123,13 @@ def test_v_prediction_keys_of_sdxl(originals, tmp_path):
 @pytest.mark.parametrize(
     ("name", "family", "says"),
     [
-        ("lora_unet_down_blocks_0.lora_down.weight", "lora", "is a LoRA"),
-        ("first_stage_model.decoder.conv_in.weight", "vae", "is a VAE alone"),
-        ("model.diffusion_model.clip_txt_mapper.weight", "cascade", "Stable Cascade"),
+        (
+            "lora_unet_down_blocks_0.lora_down.weight",
+            "lora",
+            "is a LoRA, which the studio does not support yet; choose",
+        ),
+        ("first_stage_model.decoder.conv_in.weight", "vae", "is a VAE alone, which .* not support yet; choose"),
+        ("model.diffusion_model.clip_txt_mapper.weight", "cascade", "Stable Cascade file, which .* not support yet; "),
         ("something.else", "unknown", "no Stable Diffusion 1, 2 or XL"),
     ],
 )
@@ -148,10 +152,32 @@ def test_damaged_files_say_so(originals, tmp_path):
     cases["entry"] = struct.pack("<Q", len(entry)) + entry
     cases["deep"] = struct.pack("<Q", 200_000) + b"[" * 200_000
     cases["list"] = struct.pack("<Q", 2) + b"[]"
+    endless = b'{"a": {"dtype": "F32", "shape": [], "data_offsets": [0, Infinity]}}'
+    cases["endless"] = struct.pack("<Q", len(endless)) + endless
     for name, content in cases.items():
         (tmp_path / f"{name}.safetensors").write_bytes(content)
         with pytest.raises(PrismError, match="download it again"):
             inspect(tmp_path / f"{name}.safetensors")
+
+
+def test_a_header_without_metadata_may_say_null(tmp_path):
+    text = b'{"__metadata__": null}'
+    (tmp_path / "null.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    assert inspect(tmp_path / "null.safetensors").metadata == {}
+
+
+def test_an_unreadable_file_and_an_impossible_path_are_told(tmp_path, monkeypatch):
+    path = tmp_path / "closed.safetensors"
+    path.write_bytes(bytes(20))
+
+    def closed(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "open", closed)
+    with pytest.raises(PrismError, match=r"closed.safetensors cannot be read \(Permission denied\)"):
+        inspect(path)
+    with pytest.raises(PrismError, match="does not exist"):
+        inspect(tmp_path / ("x" * 5000))
 
 
 def test_missing_and_pickled_files_are_refused(tmp_path):

@@ -143,10 +143,19 @@ def _add_files(app: FastAPI) -> None:
     def extension_file(name: str, path: str) -> Any:
         """style.css and javascript/ of an extension; nothing else of it."""
         folder = next((Path(x.path) for x in extensions.active() if x.canonical_name == name), None)
-        file = (folder / path).resolve() if folder else None
-        if folder and file and file.is_file() and _is_public(file, folder.resolve()):
+        file = _public_file(folder, path) if folder else None
+        if file:
             return FileResponse(file)
-        return JSONResponse({"detail": f"there is no file {path} of {name}"}, status_code=NOT_FOUND)
+        return JSONResponse({"detail": f"there is no file {path[:80]!r} of {name[:80]!r}"}, status_code=NOT_FOUND)
+
+
+def _public_file(folder: Path, path: str) -> Path | None:
+    """The file that is asked for, if there is one that may be read."""
+    try:
+        file = (folder / path).resolve()
+        return file if file.is_file() and _is_public(file, folder.resolve()) else None
+    except (OSError, ValueError, RuntimeError):  # no file has such a path
+        return None
 
 
 def _is_public(file: Path, folder: Path) -> bool:

@@ -34,9 +34,9 @@ from sd_prism.studio.tokens import Vocabulary
 
 TOKEN_IDS = "prism.token_ids"
 OTHER_FAMILIES = {
-    "lora": "is a LoRA, not a checkpoint; use it in a prompt as <lora:NAME:1>",
-    "vae": "is a VAE alone; choose a checkpoint and set this file as its VAE",
-    "cascade": "is a Stable Cascade file; choose it in the Cascade panel, which knows its two stages",
+    "lora": "is a LoRA, which the studio does not support yet; choose a Stable Diffusion 1, 2 or XL checkpoint",
+    "vae": "is a VAE alone, which the studio does not support yet; choose a checkpoint that contains its VAE",
+    "cascade": "is a Stable Cascade file, which the studio does not support yet; choose an SD 1, 2 or XL checkpoint",
     "sdxl-refiner": "is the SDXL refiner, which only finishes another model's pictures; choose an SDXL base model",
     "unknown": "is no Stable Diffusion 1, 2 or XL checkpoint in the LDM layout",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,17 @@ DTYPES = {
     "F8_E5M2": "float8_e5m2",
 }
 Shapes = Mapping[str, Sequence[int]]
+# What reading a file of any content may raise.
+DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Sidecar:
         try:
             params = yaml.safe_load(file.read_text(encoding="utf-8"))["model"]["params"]
             return cls._of(params, params.get("unet_config", {}).get("params", {}))
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (yaml.YAMLError, *DAMAGED) as error:
             raise PrismError(
                 f"{file.name} beside the checkpoint is no LDM config ({error}); mend or move it"
             ) from error
@@ -103,7 +115,7 @@ def inspect(path: str | Path) -> Header:
     Raises PrismError for a missing, truncated, corrupt or pickled file.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _inspect_folder(path)
     entries, metadata = read_header(path)
     shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
@@ -114,28 +126,36 @@ def inspect(path: str | Path) -> Header:
 
 def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """(tensor entries, metadata) of a .safetensors file, checked against the file's size."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # pathlib's own raises for impossible paths
         raise PrismError(f"checkpoint {path} does not exist; check the path, or refresh the list of checkpoints")
     if path.suffix.lower() in PICKLES:
         raise PrismError(
             f"{path.name} is a pickle, which can run any code when it is opened; convert it to .safetensors first"
         )
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 10 or length > min(MAX_HEADER, size - 8):
-            raise PrismError(f"{path.name} ({size} bytes) is no safetensors file, or is cut off; download it again")
-        raw = file.read(length)
+    raw, size = _raw_header(path)
     try:
         entries = json.loads(raw)
-        metadata = entries.pop("__metadata__", {})
+        metadata = dict(entries.pop("__metadata__", None) or {})
         ends = [_entry_end(entry) for entry in entries.values()]
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+    except DAMAGED as error:
         raise PrismError(f"{path.name} has a damaged header ({error}); download it again") from error
-    expected = 8 + length + max(ends, default=0)
+    expected = 8 + len(raw) + max(ends, default=0)
     if size != expected:
         raise PrismError(f"{path.name} has {size} bytes, its header announces {expected}; download it again")
     return entries, metadata
+
+
+def _raw_header(path: Path) -> tuple[bytes, int]:
+    """The header's text, and the size of the whole file."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 10 or length > min(MAX_HEADER, size - 8):
+                raise PrismError(f"{path.name} ({size} bytes) is no safetensors file, or is cut off; download it again")
+            return file.read(length), size
+    except OSError as error:
+        raise PrismError(f"{path} cannot be read ({error.strerror}); check its permissions and the disk") from error
 
 
 def _entry_end(entry: Mapping[str, Any]) -> int:
@@ -240,6 +260,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise PrismError(f"{path} does not exist; expected a diffusers folder with unet, vae and text_encoder in it")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except DAMAGED as error:
         raise PrismError(f"{path} is damaged ({error}); download it again") from error

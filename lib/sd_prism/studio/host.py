@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,13 +23,35 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 def data_folder(given: str | Path | None = None) -> Path:
     """Where the studio keeps what belongs to the user: `given`, else PRISM_DATA_DIR, else the platform's folder."""
-    if given or os.environ.get("PRISM_DATA_DIR"):
-        return Path(given or os.environ["PRISM_DATA_DIR"]).expanduser().resolve()
+    chosen = given or os.environ.get("PRISM_DATA_DIR")
+    if chosen:
+        try:
+            return Path(chosen).expanduser().resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _not_usable(chosen, error) from error
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "Prism"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "Prism"
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "prism"
+
+
+def _not_usable(folder: str | Path, error: Exception) -> PrismError:
+    why = getattr(error, "strerror", None) or error
+    return PrismError(
+        f"The data folder {str(folder)[:200]!r} cannot be used: {why}; "
+        "name a folder that can be written to with --data-dir"
+    )
+
+
+def _writable(folder: Path) -> Path:
+    """`folder`, made if it does not exist; raises PrismError when nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, ValueError) as error:
+        raise _not_usable(folder, error) from error
 
 
 def _claim_modules() -> None:
@@ -81,7 +104,8 @@ def open_host(
         extensions: further extension folders.
         builtin: load Prism's own `scripts/*.py` too.
     """
-    if checkpoint is not None and not Path(checkpoint).exists():
+    folder = _writable(data_folder(data_dir))
+    if checkpoint is not None and not os.path.exists(checkpoint):
         raise PrismError(
             f"There is no checkpoint {checkpoint}; give the path of a .safetensors file or a diffusers folder"
         )
@@ -90,10 +114,10 @@ def open_host(
     from modules import extra_networks, paths, script_callbacks, scripts, sd_models, shared
 
     unload_scripts()
-    paths.configure(data_folder(data_dir))
+    paths.configure(folder)
     shared.cmd_opts.ckpt = str(Path(checkpoint).resolve()) if checkpoint else None
     shared.configure()
-    folders = [Path(folder).resolve() for folder in extensions]
+    folders = [Path(extension).resolve() for extension in extensions]
     host_extensions.configure([REPOSITORY, *folders] if builtin else folders)
     sd_models.model_data.set_sd_model(None)
     sd_models.list_models()
@@ -218,11 +242,25 @@ def panels_on(args: Sequence[Any]) -> list[str]:
     return found
 
 
+def request_of(fields: dict[str, Any]) -> Any:
+    """A Txt2ImgRequest; raises PrismError for values of a wrong type."""
+    from modules.api.models import Txt2ImgRequest
+    from pydantic import ValidationError
+
+    try:
+        return Txt2ImgRequest(**fields)
+    except ValidationError as error:
+        raise PrismError(validation_text(error.errors())) from error
+
+
 def validation_text(found: Sequence[Any]) -> str:
     """Pydantic's errors as one line: field, value and what was expected."""
 
     def line(error: Any) -> str:
+        if error["type"] == "json_invalid":
+            place, why = error["loc"][-1], error.get("ctx", {}).get("error", "it cannot be read")
+            return f'the body is no JSON: {why} at character {place}; send an object such as {{"prompt": "a fish"}}'
         field = ".".join(str(part) for part in error["loc"] if part != "body") or "request"
-        return f"{field} is {str(error.get('input'))[:80]!r}: {error['msg']}"
+        return f"{field} is {repr(error.get('input'))[:80]}: {error['msg']}"
 
     return "; ".join(line(error) for error in found)

@@ -180,15 +180,13 @@ def _job(fields: Fields) -> Callable:
 
     # gradio puts the progress bar where the parameter stands, so it has to come before the many values.
     def clicked(progress: Any = gr.Progress(), *values: Any) -> tuple:  # noqa: B008
-        from modules.api.models import Txt2ImgRequest
-
         def step(state: Any) -> None:
             progress(state.progress(), desc=f"step {state.sampling_step + 1} of {state.sampling_steps}")
 
         try:
             # A number field that was emptied means its default, such as a random seed.
             given = {name: value for name, value in zip(names, values) if value is not None}
-            request = Txt2ImgRequest(**given, save_images=True)
+            request = host.request_of({**given, "save_images": True})
             script_args = [values[len(names)] or 0, *values[len(names) + 1 :]]
             processed = host.run(request, args=script_args, is_api=False, listener=step).processed
         except Exception as error:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 PORTS_TRIED = 50
+LAST_PORT = 65535
+BACKLOG = 2048
 SECONDS_TO_LEAVE = 1.5
 LISTEN_WARNING = (
     "Warning: with --listen everybody on your network can use this studio and the computer it runs on; "
@@ -66,19 +68,34 @@ def build(
 
 
 def free_socket(host: str, port: int) -> socket.socket:
-    """A socket bound to `port`, or to the next one that is free."""
-    for candidate in range(port, min(port + PORTS_TRIED, 65536)):
+    """A socket that listens on `port`, or on the next one that is free."""
+    if not 0 <= port <= LAST_PORT:
+        raise PrismError(f"--port is {port}; it must lie between 0 (any free port) and {LAST_PORT}")
+    last = min(port + PORTS_TRIED - 1, LAST_PORT)
+    for candidate in range(port, last + 1):
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if os.name == "posix":
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, candidate))
+            # Listening now is what keeps a second start off this port.
+            bound.listen(BACKLOG)
             return bound
         except OSError as error:
             bound.close()
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
-    raise PrismError(f"Ports {port} to {port + PORTS_TRIED - 1} are all taken; choose another with --port")
+    raise PrismError(f"Ports {port} to {last} are all taken; choose another with --port")
+
+
+def network_address() -> str | None:
+    """This machine's address on its network, None without one; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
 
 
 def _load_in_background() -> None:
@@ -125,7 +142,7 @@ def start(
     """Serve until Ctrl+C; returns the exit code. A taken port gives the next free one."""
     bound = free_socket("0.0.0.0" if listen else "127.0.0.1", port)
     real = bound.getsockname()[1]
-    if real != port:
+    if port and real != port:
         print(f"Port {port} is taken; using {real} instead.", flush=True)
     if listen:
         print(LISTEN_WARNING, file=sys.stderr, flush=True)
@@ -140,8 +157,10 @@ def start(
     _leave_on_signals(server)
     _load_in_background()
     address = f"http://127.0.0.1:{real}"
-    bound.listen(2048)
     print(f"Prism studio: {address}", flush=True)
+    outside = network_address() if listen else None
+    if outside:
+        print(f"On your network: http://{outside}:{real}", flush=True)
     if open_browser:
         threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     server.run(sockets=[bound])

@@ -6,6 +6,7 @@ import contextlib
 import gc
 
 import torch
+from sd_prism.errors import PrismError
 
 cpu = torch.device("cpu")
 dtype = dtype_vae = dtype_unet = dtype_inference = torch.float32
@@ -45,7 +46,7 @@ def without_autocast(disable: bool = False) -> contextlib.AbstractContextManager
     return contextlib.nullcontext()
 
 
-class NansException(Exception):
+class NansException(PrismError):
     """A tensor that should be a picture has no numbers in it."""
 
 
@@ -53,4 +54,4 @@ def test_for_nans(x: torch.Tensor, where: str) -> None:
     """Raise NansException when `x` has NaN; `where` is "unet" or "vae"."""
     if torch.isnan(x).any():
         part = {"unet": "the UNet", "vae": "the VAE"}.get(where, where)
-        raise NansException(f"A tensor with NaNs was produced in {part}; lower the CFG scale or check the checkpoint.")
+        raise NansException(f"A tensor with NaNs was produced in {part}; lower the CFG scale or change the checkpoint.")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ HASHED_AT_ONCE = 256 * 2**20  # larger files are hashed when they are loaded, so
 checkpoints_list: dict[str, CheckpointInfo] = {}
 checkpoint_aliases: dict[str, CheckpointInfo] = {}
 _hashes: dict[tuple, str] = {}
+_told_missing: set[str] = set()
 
 
 def sha256(filename: str) -> str:
@@ -57,8 +59,8 @@ class CheckpointInfo:
             with open(self.filename, "rb") as file:
                 size = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(size)) if size < 2**27 else {}
-            return dict(header.get("__metadata__", {}))
-        except (OSError, ValueError, AttributeError):
+            return dict(header.get("__metadata__") or {})
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             return {}  # a damaged file is told about when it is loaded
 
     def _set_hash(self) -> None:
@@ -119,8 +121,17 @@ def list_models() -> None:
             found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             files += sorted(found, key=lambda file: file.name.lower())
     for file in files:
+        _list(file)
+
+
+def _list(file: Path) -> None:
+    """Register one file; one that cannot be read is told about and left out."""
+    try:
+        str(file).encode()  # names of other encodings cannot be shown
         if file.exists():
             CheckpointInfo(str(file)).register()
+    except (OSError, UnicodeError) as error:
+        print(f"Checkpoint {str(file)!r} is not listed, because it cannot be read: {error}", file=sys.stderr)
 
 
 def checkpoint_tiles(use_short: bool = False) -> list[str]:
@@ -150,16 +161,37 @@ def find(name: str) -> CheckpointInfo:
 
 
 def select_checkpoint() -> CheckpointInfo:
-    """The one that the settings name, else the first."""
+    """The one that the settings name, else the first that the studio can load."""
     if not checkpoints_list:
         list_models()
-    info = get_closet_checkpoint_match(shared.opts.sd_model_checkpoint)
+    saved = shared.opts.sd_model_checkpoint
+    info = get_closet_checkpoint_match(saved)
     if info is None:
-        info = next(iter(checkpoints_list.values()), None)
+        info = next(filter(_is_usable, checkpoints_list.values()), None) or next(iter(checkpoints_list.values()), None)
+        _tell_missing(saved, info)
     if info is None:
         folders = " or ".join(str(folder) for folder in model_folders())
         raise PrismError(f"There is no checkpoint yet; put a .safetensors file into {folders}, or name one with --ckpt")
     return info
+
+
+def _is_usable(info: CheckpointInfo) -> bool:
+    """Whether the header says that the file is a complete model of a family that the studio knows."""
+    from sd_prism.studio import header
+
+    try:
+        found = header.inspect(info.filename)
+    except PrismError:
+        return False
+    return found.family in header.FAMILIES and {"unet", "vae", "text"} <= set(found.parts)
+
+
+def _tell_missing(saved: str | None, instead: CheckpointInfo | None) -> None:
+    """Say once that the checkpoint of the settings is gone."""
+    if saved and saved not in _told_missing:
+        _told_missing.add(saved)
+        used = f"using {instead.name} instead" if instead else "there is no other"
+        print(f'Checkpoint "{saved}" of the settings does not exist any more; {used}.', file=sys.stderr)
 
 
 class StudioModel:
