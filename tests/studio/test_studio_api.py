@@ -111,6 +111,25 @@ def test_an_infotext_fills_what_the_request_leaves_open(client, recorder):
         ({"override_settings": {"sd_model_checkpoint": "tony"}}, 404, ["checkpoint", "tiny.safetensors"]),
         ({"override_settings": {"sd_model_checkpoint": "zdamaged"}}, 422, ["zdamaged.safetensors", "damaged"]),
         ({"override_settings": {"no_such": 1}}, 422, ['setting "no_such"']),
+        (
+            {"override_settings": {"CLIP_stop_at_last_layers": "abc"}},
+            422,
+            ["layers is 'abc'", "whole number, such as 1"],
+        ),
+        ({"override_settings": {"CLIP_stop_at_last_layers": 0}}, 422, ["must lie between 1 and 12", "Nearest: 1"]),
+        ({"override_settings": {"eta_noise_seed_delta": "q"}}, 422, ["delta is 'q'", "whole number"]),
+        ({"override_settings": {"eta_noise_seed_delta": 10**400}}, 422, ["delta is 1000", "whole number"]),
+        ({"override_settings": {"samples_save": "maybe"}}, 422, ["save is 'maybe'", "true or false"]),
+        ({"override_settings": {"hide_samplers": "Euler"}}, 422, ["a list of texts"]),
+        ({"override_settings": {"samples_format": "xyz"}}, 422, ["format is 'xyz'", "png, jpg, jpeg, webp"]),
+        ({"override_settings": {"samples_format": None}}, 422, ["format is None", "a text, such as 'png'"]),
+        ({"override_settings": {"grid_format": "png/../../x.png"}}, 422, ["png, jpg, jpeg, webp"]),
+        ({"override_settings": {"emphasis": "zzz"}}, 422, ["emphasis is 'zzz'", "Original"]),
+        ({"override_settings": {"randn_source": "zzz"}}, 422, ["randn_source is 'zzz'", "CPU"]),
+        ({"seed_resize_from_h": 10**9}, 422, ["seed_resize_from_h is", "between -1 and 8192"]),
+        ({"s_noise": -1}, 422, ["s_noise is -1; it must lie between 0 and 8192"]),
+        ({"seed": 10**400}, 422, ["seed is"]),
+        ({"width": 10**400}, 422, ["width is"]),
     ],
 )
 def test_wrong_requests_get_a_clear_text_and_the_studio_goes_on(client, fields, status, texts):
@@ -154,6 +173,49 @@ def test_a_body_that_is_no_json_is_told_in_plain_words(client):
     answer = client.post("/sdapi/v1/txt2img", content='{"prompt": ', headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("the body is no JSON: Expecting value at character 11; send an object")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ('{"prompt": "a \\ud800 b"}', "prompt"),
+        ('{"sampler_name": "\\ud800"}', "sampler_name"),
+        ('{"infotext": "\\udfff"}', "infotext"),
+        ('{"alwayson_scripts": {"\\ud800": {}}}', "alwayson_scripts"),
+        ('{"script_args": [["\\ud800"]]}', "script_args"),
+        ('{"override_settings": {"\\ud800": 1}}', "override_settings"),
+    ],
+)
+def test_half_a_character_is_told(client, body, text):
+    answer = client.post("/sdapi/v1/txt2img", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"].startswith(f"{text} has half a character (U+D")
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e400"])
+def test_a_number_that_is_none_is_told(client, value):
+    body = f'{{"s_noise": {value}}}'
+    answer = client.post("/sdapi/v1/txt2img", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and "s_noise is" in answer.json()["detail"], answer.text
+
+
+@pytest.mark.parametrize(
+    "pair", ["Steps: nan", "Steps: inf", "Seed: 1e400", "Clip skip: abc", "Clip skip: 99", "Eta: x", "Eta: nan"]
+)
+def test_an_infotext_value_that_cannot_be_converted_is_no_update(client, pair):
+    text = f"a pear\nSampler: Euler, Size: 64x64, CFG scale: 5, {pair}"
+    fields = {} if pair.startswith("Steps") else {"steps": 1}
+    answer = client.post("/sdapi/v1/txt2img", json={"infotext": text, **fields})
+    assert answer.status_code == 200, answer.text
+    found = json.loads(answer.json()["info"])["infotexts"][0]
+    assert found.startswith("a pear\n") and "CFG scale: 5" in found and pair not in found
+
+
+def test_a_long_seed_keeps_its_digits(client):
+    seed = 2**53 + 1
+    text = f"a pear\nSteps: 1, Sampler: Euler, Size: 64x64, Seed: {seed}"
+    answer = client.post("/sdapi/v1/txt2img", json={"infotext": text})
+    assert json.loads(answer.json()["info"])["seed"] == seed
 
 
 def test_the_page_gets_a_plain_text_for_a_wrong_type(client):

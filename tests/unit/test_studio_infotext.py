@@ -120,11 +120,24 @@ def test_paste_rules():
     flag, number, amount = SimpleNamespace(value=True), SimpleNamespace(value=3), SimpleNamespace(value=0.5)
     assert new(flag, "On", {"On": "False"}) is False
     assert new(number, "N", {"N": "7"}) == 7.0
+    assert new(number, "N", {"N": str(2**53 + 1)}) == 2**53 + 1
+    for text in ("nan", "inf", "1e400", "9" * 30, "9" * 5000):
+        assert new(number, "N", {"N": text}) == "no update"
+    assert new(amount, "A", {"A": "nan"}) == "no update"
     assert new(amount, "A", {"A": "fast"}) == "no update"
     assert new(amount, "A", {}) == "no update"
     assert new(flag, lambda params: "On" in params, {}) is False
     assert new(flag, lambda params: 1 / 0, {}) == "no update"
     assert new(flag, lambda params: gr.update(value=5), {}) == 5
+
+
+def test_settings_that_cannot_be_converted_are_left_out():
+    from modules import infotext_utils
+
+    params = {"Clip skip": "abc", "Eta": "x", "ENSD": "31337", "Sigma noise": "inf"}
+    assert infotext_utils.get_override_settings(params) == [("ENSD", "eta_noise_seed_delta", 31337)]
+    pairs = [f"{key}: {value}" for key, value in params.items()]
+    assert infotext_utils.create_override_settings_dict(pairs) == {"eta_noise_seed_delta": 31337}
 
 
 def test_a_png_carries_its_infotext_in_the_chunk_parameters(tmp_path):

@@ -171,6 +171,7 @@ def run(
     from modules.api import requests
 
     runner = scripts.scripts_txt2img
+    requests.check_letters(request)
     pasted = requests.apply_infotext(request, runner)
     requests.check(request)
     if args is None:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from sd_prism.errors import PrismError
 
-from modules import errors, paths, script_callbacks, shared
+from modules import errors, paths, script_callbacks, shared, shared_options
 
 # The host exports the same module under its older name.
 sys.modules["modules.generation_parameters_copypaste"] = sys.modules[__name__]
@@ -19,6 +20,7 @@ sys.modules["modules.generation_parameters_copypaste"] = sys.modules[__name__]
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"^(\d+)x(\d+)$")
 NEGATIVE = "Negative prompt:"
+LARGEST = 2**63  # of a number; JSON writers refuse longer ones
 # What the absence of a key means.
 ABSENT = {"Clip skip": "1", "Schedule type": "Automatic", "RNG": "GPU"}
 
@@ -145,10 +147,19 @@ def create_override_settings_dict(text_pairs: list[str]) -> dict[str, Any]:
     """["Clip skip: 2"] -> {"CLIP_stop_at_last_layers": 2}."""
     params = {key.strip(): value.strip() for key, _, value in (pair.partition(":") for pair in text_pairs)}
     return {
-        name: shared.opts.cast_value(name, params[info.infotext])
+        name: value
         for name, info in shared.opts.data_labels.items()
-        if info.infotext in params
+        if info.infotext in params and (value := _setting(name, params[info.infotext])) is not None
     }
+
+
+def _setting(name: str, text: Any) -> Any:
+    """A setting's value from its text, None when that is not valid."""
+    try:
+        own = name in shared_options.templates() and text is not None
+        return shared_options.checked(name, text) if own else shared.opts.cast_value(name, text)
+    except (PrismError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def get_override_settings(params: dict[str, Any], *, skip_fields: Any = None) -> list[tuple[str, str, Any]]:
@@ -160,8 +171,8 @@ def get_override_settings(params: dict[str, Any], *, skip_fields: Any = None) ->
             continue
         if name == "sd_model_checkpoint" and shared.opts.disable_weights_auto_swap:
             continue
-        value = shared.opts.cast_value(name, params[key])
-        if value != getattr(shared.opts, name, None):
+        value = _setting(name, params[key])
+        if value is not None and value != getattr(shared.opts, name, None):
             found.append((key, name, value))
     return found
 
@@ -180,6 +191,17 @@ def is_update(value: Any) -> bool:
     return isinstance(value, dict) and value.get("__type__") in ("update", "generic_update")
 
 
+def _number(kind: type, value: Any) -> float:
+    """A number that the page can be sent; whole ones keep all their digits."""
+    try:
+        number: float = int(value) if kind is int and isinstance(value, str) else float(value)
+    except ValueError:
+        number = float(value)
+    if not abs(number) <= LARGEST:
+        raise ValueError(f"{value} is too large")
+    return number
+
+
 def field_update(component: Any, target: Any, params: dict[str, Any]) -> Any:
     """What a paste does to one component: None and failing conversions mean no update."""
     try:
@@ -195,8 +217,8 @@ def field_update(component: Any, target: Any, params: dict[str, Any]) -> Any:
     try:
         if kind is bool and value == "False":
             return gr.update(value=False)
-        return gr.update(value=float(value) if kind is int else kind(value))
-    except (TypeError, ValueError):
+        return gr.update(value=_number(kind, value) if kind in (int, float) else kind(value))
+    except (TypeError, ValueError, OverflowError):
         return gr.update()
 
 

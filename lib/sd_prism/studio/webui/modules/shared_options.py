@@ -2,9 +2,83 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+from sd_prism.errors import OutOfRange, PrismError
+
 from modules.options import OptionInfo, options_section
 
 restricted_opts: set[str] = {"outdir_samples", "outdir_txt2img_samples", "outdir_txt2img_grids"}
+
+PICTURES = ("png", "jpg", "jpeg", "webp")
+# What the studio can do of settings with a fixed set of values; the host knows more emphases and noise sources.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "samples_format": PICTURES,
+    "grid_format": PICTURES,
+    "emphasis": ("Original",),
+    "randn_source": ("CPU",),
+}
+AMOUNT = (0, 8192)
+RANGES: dict[str, tuple[float, float]] = {
+    "CLIP_stop_at_last_layers": (1, 12),
+    "eta_noise_seed_delta": (-(2**32), 2**32),
+    "sdxl_crop_left": AMOUNT,
+    "sdxl_crop_top": AMOUNT,
+    "show_progress_every_n_steps": (-1, 1000),
+    **dict.fromkeys(("eta_ddim", "eta_ancestral", "s_churn", "s_tmin", "s_tmax", "s_noise", "s_min_uncond"), AMOUNT),
+}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list of texts"}
+
+
+def checked(key: str, value: Any) -> Any:
+    """A value of one of the studio's own settings in its type; raises PrismError for one that is not valid."""
+    default = templates()[key].default
+    kind = str if default is None else type(default)
+    try:
+        value = _cast(kind, value)
+    except (TypeError, ValueError, OverflowError):
+        example = f", such as {default!r}" if default else ""
+        raise PrismError(f"setting {key} is {_shown(value)}; it must be {KINDS[kind]}{example}") from None
+    if key in CHOICES:
+        return _chosen(key, value)
+    if key in RANGES:
+        low, high = RANGES[key]
+        if not low <= value <= high:
+            raise OutOfRange(f"setting {key}", value, low, high, "override_settings")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _cast(kind: type, value: Any) -> Any:
+    """Numbers and booleans may come as text, as they do from an infotext."""
+    text = str(value).lower()
+    if kind is bool:
+        valid, found = text in ("true", "false"), text == "true"
+        return _only(valid, found)
+    if kind in (int, float):
+        number = float(value)
+        whole = isinstance(value, (int, str)) or number.is_integer()
+        return _only(not isinstance(value, bool) and math.isfinite(number) and (whole or kind is float), kind(value))
+    texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return _only(texts if kind is list else isinstance(value, str), value)
+
+
+def _only(valid: bool, value: Any) -> Any:
+    if not valid:
+        raise ValueError
+    return value
+
+
+def _chosen(key: str, value: str) -> str:
+    known = {name.lower(): name for name in CHOICES[key]}
+    if value.lower() not in known:
+        raise PrismError(f"setting {key} is {_shown(value)}; the studio knows: {', '.join(CHOICES[key])}")
+    return known[value.lower()]
 
 
 def templates() -> dict[str, OptionInfo]:

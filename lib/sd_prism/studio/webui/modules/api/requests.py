@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import gradio as gr
 from sd_prism.errors import OutOfRange, PrismError, UnknownName
 
-from modules import infotext_utils, scripts, sd_models, sd_samplers, sd_schedulers, shared
+from modules import infotext_utils, scripts, sd_models, sd_samplers, sd_schedulers, shared, shared_options
 from modules.api.models import Txt2ImgRequest
 
 MAX_PROMPT = 20_000
 SIZE = (64, 4096)
-RANGES = {"steps": (1, 1000), "batch_size": (1, 64), "n_iter": (1, 1000), "seed": (-1, 2**63), "subseed": (-1, 2**63)}
+RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, 1000),
+    "batch_size": (1, 64),
+    "n_iter": (1, 1000),
+    "seed": (-1, 2**63),
+    "subseed": (-1, 2**63),
+    "seed_resize_from_h": (-1, 8192),
+    "seed_resize_from_w": (-1, 8192),
+    **dict.fromkeys(("eta", "s_churn", "s_tmin", "s_tmax", "s_noise"), (0, 8192)),
+}
 LATER = ("enable_hr", "refiner_checkpoint", "restore_faces", "tiling", "styles")
+
+
+def check_letters(request: Txt2ImgRequest) -> None:
+    """Raise PrismError for text that no file can hold."""
+    for name, value in request.model_dump().items():
+        _check_letters(name, value)
 
 
 def check(request: Txt2ImgRequest) -> None:
@@ -22,7 +38,8 @@ def check(request: Txt2ImgRequest) -> None:
     for name in ("prompt", "negative_prompt"):
         _check_length(name, getattr(request, name))
     for name, (low, high) in RANGES.items():
-        _check_range(name, getattr(request, name), low, high)
+        if getattr(request, name) is not None:
+            _check_range(name, getattr(request, name), low, high)
     for name in ("cfg_scale", "subseed_strength"):
         if not math.isfinite(getattr(request, name)):
             raise PrismError(f"{name} is {getattr(request, name)}; it must be a number")
@@ -40,14 +57,25 @@ def _check_length(name: str, text: str) -> None:
         raise PrismError(f"{name} has {len(text)} characters; the studio takes at most {MAX_PROMPT}")
 
 
-def _check_range(name: str, value: int, low: int, high: int) -> None:
+def _check_letters(name: str, value: Any) -> None:
+    """Half of a two-part character, which JSON can say and no file can hold."""
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    for part in parts:
+        _check_letters(name, part)
+    half = re.search("[\ud800-\udfff]", value) if isinstance(value, str) else None
+    if half:
+        raise PrismError(f"{name} has half a character (U+{ord(half[0]):X}) at {half.start()}; send the whole one")
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if 2**64 < abs(value) < math.inf:  # too long to be shown
+        raise PrismError(f"{name} is far outside its range; it must lie between {low:g} and {high:g} (txt2img)")
     if not low <= value <= high:
         raise OutOfRange(name, value, low, high, "txt2img")
 
 
 def _check_size(name: str, value: int) -> None:
-    if not SIZE[0] <= value <= SIZE[1]:
-        raise OutOfRange(name, value, *SIZE, where="txt2img")
+    _check_range(name, value, *SIZE)
     if value % 8:
         below = value - value % 8
         raise PrismError(f"{name} is {value}; it must be a multiple of 8. Nearest: {below} and {below + 8}")
@@ -66,9 +94,13 @@ def _check_names(request: Txt2ImgRequest) -> None:
         raise UnknownName("schedule", wanted, [x.label for x in sd_schedulers.schedulers])
     request.scheduler = labels[wanted.lower()]
     settings = dict(request.override_settings or {})
-    for key in settings:
+    own = shared_options.templates()
+    for key, value in settings.items():
         if key not in shared.opts.data_labels:
             raise UnknownName("setting", key, shared.opts.data_labels)
+        # None means "as it is" where no value is the default.
+        if key in own and (value is not None or own[key].default is not None):
+            settings[key] = shared_options.checked(key, value)
     if settings.get("sd_model_checkpoint"):
         settings["sd_model_checkpoint"] = sd_models.find(str(settings["sd_model_checkpoint"])).title
     request.override_settings = settings
@@ -149,5 +181,7 @@ def apply_infotext(request: Txt2ImgRequest, runner: scripts.ScriptRunner) -> dic
 def _field_value(field: infotext_utils.PasteField, params: dict[str, Any]) -> Any:
     update = infotext_utils.field_update(field.component, field[1], params)
     value = update.get("value") if infotext_utils.is_update(update) else update
-    integer = type(field.component.value) is int and isinstance(value, float)
-    return int(value) if integer else value
+    try:
+        return int(value) if type(field.component.value) is int and isinstance(value, float) else value
+    except (ValueError, OverflowError):  # not finite
+        return None
