@@ -252,3 +252,15 @@ def test_command_line_and_api_give_the_same_bytes(client, data, recorder):
     assert result.info["seed"] == 42 and result.info["seeds"] == [42]
     assert result.info["steps"] == 3 and result.info["panels"] == []
     assert Image.open(io.BytesIO(result.images[0])).tobytes() == direct.tobytes()
+
+
+def test_a_picture_without_numbers_is_one_clear_text(client):
+    from modules import shared
+
+    client.post("/sdapi/v1/txt2img", json={**JOB, "steps": 1})
+    engine = shared.sd_model.engine
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "decode", lambda z: z[:, :3] * float("nan"))
+        answer = client.post("/sdapi/v1/txt2img", json={**JOB, "steps": 1})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("A tensor with NaNs was produced in the VAE; lower the CFG scale")
