@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sd_prism.errors import PrismError
 from sd_prism.studio import host
 
 
@@ -71,13 +70,7 @@ def generate(
             host.open_host(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions)
             build_without_page()
             _open_for[:] = [key]
-        from modules.api.models import Txt2ImgRequest
-        from pydantic import ValidationError
-
-        try:
-            outcome = host.run(Txt2ImgRequest(**request), listener=listener)
-        except ValidationError as e:
-            raise PrismError(host.validation_text(e.errors())) from e
+        outcome = host.run(host.request_of(request), listener=listener)
     return _result(outcome)
 
 
