@@ -95,3 +95,25 @@ def test_a_missing_folder_is_made(tmp_path):
 def test_unknown_name_is_a_prism_error_with_what_was_given():
     error = UnknownName("thing", "x" * 300, ["a"])
     assert len(str(error)) < 200 and error.given == "x" * 300
+
+
+def test_the_webuis_to_test_in_are_handed_on_and_the_rest_goes_to_pytest(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "launch.py").touch()
+    python = tmp_path / "python"
+    python.touch()
+    folders = [str(tmp_path / name) for name in ("one", "two")]
+    options = ["--webui", folders[0], "--webui", folders[1], "--webui-python", str(python), "--webui-args=--a 'b c'"]
+    args, rest = cli.parser().parse_known_args(["test", *options, "tests/contract", "-k", "grid"])
+    assert rest == ["tests/contract", "-k", "grid"]
+    assert cli.webuis_of(args) == [{"path": one, "python": str(python), "args": ["--a", "b c"]} for one in folders]
+
+
+def test_a_folder_that_is_no_webui_is_told_before_any_test_runs(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli.subprocess, "call", lambda *args, **kwargs: pytest.fail("something ran"))
+    assert cli.main(["test", "--webui", str(tmp_path)]) == 2
+    assert "it has no launch.py" in capsys.readouterr().err
+    (tmp_path / "launch.py").touch()
+    assert cli.main(["test", "--webui", str(tmp_path)]) == 2
+    assert "--webui-python" in capsys.readouterr().err

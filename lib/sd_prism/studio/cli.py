@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from ..errors import PrismError, UnknownName
 from ..settings import PANELS
 
 ROOT = Path(__file__).resolve().parents[3]
+WEBUIS = "PRISM_TEST_WEBUIS"  # a JSON list of {path, python, args}, for tests/contract
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 
@@ -58,7 +60,10 @@ def parser() -> argparse.ArgumentParser:
         for flag, keywords in panel.options():
             group.add_argument(flag, **keywords)
 
-    commands.add_parser("test", help="run every test; further options go to pytest")
+    test = commands.add_parser("test", help="run every test; further options go to pytest", allow_abbrev=False)
+    test.add_argument("--webui", type=Path, action="append", default=[], help="also test in the webui of this folder")
+    test.add_argument("--webui-python", type=Path, help="the webuis' Python (default: the one of their own venv)")
+    test.add_argument("--webui-args", default="", help='further options of the webuis, as --webui-args="--one --two"')
 
     inspect = commands.add_parser("inspect", help="say what a checkpoint is; reads its header only")
     inspect.add_argument("file", type=Path)
@@ -154,9 +159,32 @@ def _check_out(file: Path) -> None:
         raise PrismError(f"{file} could not be written: {error.strerror}; choose another --out") from error
 
 
+def webuis_of(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The webuis to test in; a folder or a Python that is not there is told before anything runs."""
+    return [
+        {
+            "path": str(folder.resolve()),
+            "python": str(_webui_python(folder.resolve(), args.webui_python)),
+            "args": shlex.split(args.webui_args),
+        }
+        for folder in args.webui
+    ]
+
+
+def _webui_python(folder: Path, given: Path | None) -> Path:
+    if not (folder / "launch.py").is_file():
+        raise PrismError(f"{folder} is no webui: it has no launch.py; give its folder with --webui")
+    python = given or folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.is_file():
+        raise PrismError(f"There is no Python at {python}; give the one that runs the webui with --webui-python")
+    return python.absolute()  # not resolved: that would leave the environment
+
+
 def _test(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Lint, types, then pytest; where this system has no browser, Playwright's own is fetched if it can be."""
     env = dict(os.environ, GRADIO_ANALYTICS_ENABLED="False")
+    if args.webui:
+        env[WEBUIS] = json.dumps(webuis_of(args))
     if not any(shutil.which(name) for name in BROWSERS):
         subprocess.call([sys.executable, "-m", "playwright", "install", "chromium"])
     checks = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]]

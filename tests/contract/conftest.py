@@ -1,0 +1,74 @@
+"""Every host under one fixture: the studio always, and the webuis of `python prism.py test --webui PATH`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contract import hosts
+from sd_prism.studio.cli import WEBUIS
+
+STUDIO = "studio"
+
+
+def _named(webuis: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each webui under its folder's name, numbered where that is taken."""
+    named: dict[str, dict[str, Any]] = {}
+    for one in webuis:
+        name = Path(one["path"]).name
+        named[name if name not in {STUDIO, *named} else f"{name}-{len(named) + 1}"] = one
+    return named
+
+
+GIVEN = _named(json.loads(os.environ.get(WEBUIS, "[]")))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "host" in metafunc.fixturenames:
+        metafunc.parametrize("host", [STUDIO, *GIVEN], indirect=True, scope="session")
+    if "webui" in metafunc.fixturenames:
+        nobody = pytest.param("none", marks=pytest.mark.skip(reason="no webui given; name one with --webui PATH"))
+        metafunc.parametrize("webui", list(GIVEN) or [nobody], indirect=True, scope="session")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    paths = [f"{name} ({one['path']})" for name, one in GIVEN.items()]
+    terminalreporter.write_line(f"hosts of the contract: {', '.join([STUDIO, *paths])}")
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], hosts.Host]]:
+    """Hosts by name, each started when it is first asked for, all ended with the session."""
+    known: dict[str, hosts.Host] = {}
+    with ExitStack() as stack:
+
+        def start(name: str) -> hosts.Host:
+            if name not in known:
+                folder = tmp_path_factory.mktemp(name)
+                host = hosts.studio(folder) if name == STUDIO else hosts.webui(folder, name, **GIVEN[name])
+                stack.callback(host.end)
+                host.wait()
+                known[name] = host
+            return known[name]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def studio(started: Callable[[str], hosts.Host]) -> hosts.Host:
+    return started(STUDIO)
+
+
+@pytest.fixture(scope="session")
+def host(request: pytest.FixtureRequest, started: Callable[[str], hosts.Host]) -> hosts.Host:
+    return started(request.param)
+
+
+@pytest.fixture(scope="session")
+def webui(request: pytest.FixtureRequest, started: Callable[[str], hosts.Host]) -> hosts.Host:
+    return started(request.param)

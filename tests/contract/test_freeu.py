@@ -1,0 +1,209 @@
+"""What "Prism FreeU" promises over HTTP, the same in every host."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sd_prism.settings import FREEU
+
+JOB = {
+    "prompt": "a red fish in the sea",
+    "sampler_name": "Euler",
+    "scheduler": "Automatic",
+    "steps": 4,
+    "cfg_scale": 5,
+    "seed": 1,
+    "width": 64,
+    "height": 64,
+}
+NAME = FREEU.title.lower()
+PRESET = "SD 2.1 (authors)"
+GRID = "x/y/z plot"
+
+
+def freeu(*args, title=FREEU.title):
+    """A request's part that hands these arguments to the script."""
+    return {"alwayson_scripts": {title: {"args": list(args)}}}
+
+
+def draw(host, *args, title=FREEU.title, **fields):
+    """The pictures of one request, with the script's arguments if there are any."""
+    return host.draw({**JOB, **(freeu(*args, title=title) if args else {}), **fields})
+
+
+def pixels(pictures):
+    return [one.pixels for one in pictures]
+
+
+def difference(one, other):
+    """The largest of all pixels' differences, of 255."""
+    return np.abs(np.asarray(one.image, int) - np.asarray(other.image, int)).max()
+
+
+def has_key(picture, key=FREEU.title):
+    return f"{key}: " in picture.infotext.splitlines()[-1]
+
+
+def script_info(host, name):
+    """What the API says of a script of text to image; every script is listed once a tab."""
+    (found,) = [one for one in host.get("/sdapi/v1/script-info") if one["name"] == name and not one["is_img2img"]]
+    return found
+
+
+def test_the_script_is_listed_once(host):
+    assert host.get("/sdapi/v1/scripts")["txt2img"].count(NAME) == 1
+
+
+def test_its_arguments_are_the_declaration_in_its_order(host):
+    info = script_info(host, NAME)
+    assert info["is_alwayson"]
+    assert [one["label"] for one in info["args"]] == [field.label for field in FREEU.fields]
+    assert [one["value"] for one in info["args"]] == [field.default for field in FREEU.fields]
+
+
+def test_an_unknown_script_is_refused(host):
+    assert host.ask({**JOB, **freeu(True, title="Prism FreeUU")}).status_code == 422
+
+
+def test_off_is_byte_equal_to_never_asked(host):
+    (plain,) = draw(host)
+    for args in ([False], [{"enabled": False}], [False, PRESET]):
+        assert draw(host, *args)[0].png == plain.png
+
+
+def test_on_differs_from_off(host):
+    assert pixels(draw(host, True)) != pixels(draw(host))
+
+
+def test_dict_positional_and_short_arguments_give_the_same_picture(host):
+    (short,) = draw(host, True)
+    assert draw(host, {})[0].png == short.png
+    assert draw(host, FREEU.defaults() | {"enabled": True})[0].png == short.png
+    assert draw(host, True, *list(FREEU.defaults().values())[1:])[0].png == short.png
+
+
+def test_the_titles_case_is_ignored(host):
+    assert draw(host, True, title=FREEU.title.upper())[0].png == draw(host, True)[0].png
+
+
+@pytest.mark.parametrize("name", FREEU.presets)
+def test_a_named_preset_equals_its_numbers(host, name):
+    numbers = dict(FREEU.presets[name])
+    by_name = draw(host, {"preset": name})
+    assert pixels(by_name) == pixels(draw(host, numbers)) == pixels(draw(host, True, name))
+    assert pixels(by_name) != pixels(draw(host))
+
+
+def test_the_infotext_names_freeu_exactly_when_it_is_on(host):
+    assert has_key(draw(host, True)[0])
+    assert not has_key(draw(host, False)[0])
+    assert not has_key(draw(host)[0])
+
+
+@pytest.mark.parametrize("args", [[], [{"b1": 1.23, "version": 1}], [{"preset": PRESET}]], ids=["off", "own", "preset"])
+def test_an_infotext_gives_its_picture_back(host, args):
+    made = draw(host, *args)
+    again = host.draw({"infotext": made[0].infotext})
+    assert pixels(again) == pixels(made)
+    assert has_key(again[0]) == bool(args)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ([{"presett": "x"}], "did you mean"),
+        ([{"b1": 9}], "Stage 1 backbone is 9; it must lie between 0 and 3"),
+        ([True, "SD 9"], "SD 9"),
+    ],
+    ids=["name", "range", "preset"],
+)
+def test_a_bad_argument_is_told_and_drawn_without_freeu(host, args, told):
+    (made,) = draw(host, *args)
+    assert has_key(made, f"{FREEU.title} error") and told in made.infotext and not has_key(made)
+    assert made.pixels == draw(host)[0].pixels
+
+
+@pytest.mark.parametrize("fields", [{"batch_size": 2}, {"n_iter": 2}], ids=["batch size", "iterations"])
+def test_every_picture_of_a_job_gets_freeu(host, fields):
+    plain, on = draw(host, **fields), draw(host, True, **fields)
+    assert len(plain) == len(on) == 2
+    assert all(one.pixels != other.pixels for one, other in zip(plain, on, strict=True))
+    assert all(has_key(one) for one in on) and not any(has_key(one) for one in plain)
+
+
+def test_two_iterations_are_two_jobs(host):
+    both = draw(host, True, n_iter=2)
+    assert pixels(both) == [draw(host, True, seed=seed)[0].pixels for seed in (1, 2)]
+
+
+def test_a_sampler_of_the_second_order_gets_freeu_and_gives_itself_back(host):
+    plain = draw(host, sampler_name="Heun")
+    on = draw(host, True, sampler_name="Heun")
+    assert pixels(on) != pixels(plain) and has_key(on[0])
+    assert pixels(draw(host, sampler_name="Heun")) == pixels(plain)
+
+
+def test_a_picture_does_not_depend_on_what_ran_before(host):
+    plain, on = draw(host), draw(host, {"preset": PRESET})
+    draw(host, {"b1": 2, "version": 1}, width=128, batch_size=2)
+    assert draw(host, {"preset": PRESET})[0].png == on[0].png
+    draw(host, {"b1": 9})
+    assert draw(host)[0].png == plain[0].png
+
+
+@pytest.fixture
+def grid(host):
+    """The X/Y/Z plot's arguments by label, as the page would send them."""
+    if GRID not in host.get("/sdapi/v1/scripts")["txt2img"]:
+        pytest.skip("no X/Y/Z plot yet")
+    return script_info(host, GRID)["args"]
+
+
+def axes_of(grid):
+    return next(one["choices"] for one in grid if one["label"] == "X type")
+
+
+def test_every_setting_is_an_axis_of_the_grid_once(grid):
+    axes = axes_of(grid)
+    assert [axes.count(label) for label, field in FREEU.axes()] == [1] * len(FREEU.fields)
+
+
+def test_the_cells_of_a_grid_do_not_leak_into_each_other(host, grid):
+    axes, backbones = axes_of(grid), (1.1, 2.0)
+    labels = {field.name: label for label, field in FREEU.axes()}
+    asked = {
+        "X type": axes.index(labels["enabled"]),
+        "Y type": axes.index(labels["b1"]),
+        "Z type": axes.index("Nothing"),
+        "Y values": ", ".join(map(str, backbones)),
+        "Include Sub Images": True,
+        "Include Sub Grids": False,
+        "Draw legend": False,
+    }
+    args = [asked.get(one["label"], one["value"]) for one in grid]
+    x_values = next(index for index, one in enumerate(grid) if one["label"] == "X values")
+    args[x_values : x_values + 2] = ["true, false", ["true", "false"]]  # the text, then the menu of the same label
+    cells = draw(host, script_name=GRID, script_args=args)[1:]
+    (plain,) = draw(host)
+    on = [draw(host, {"b1": backbone})[0] for backbone in backbones]
+    assert pixels(cells) == [on[0].pixels, plain.pixels, on[1].pixels, plain.pixels]
+    assert [has_key(one) for one in cells] == [True, False, True, False]
+
+
+def test_a_hires_pass_gets_freeu_and_gives_itself_back(host):
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 1.0}
+    answer = host.ask({**JOB, **hires})
+    if answer.status_code == 422 and "not available in the studio yet" in answer.text:
+        pytest.skip(answer.json()["detail"])
+    plain, on = draw(host, **hires), draw(host, True, **hires)
+    assert plain[0].image.size == on[0].image.size == (128, 128)
+    assert has_key(on[0]) and not has_key(plain[0])
+    # At full strength little is left of the first pass: FreeU in that one alone changes no pixel by this much.
+    assert difference(on[0], plain[0]) > 64
+    assert draw(host, **hires)[0].png == plain[0].png
+
+
+@pytest.mark.parametrize("args", [[], [True], [{"preset": PRESET}]], ids=["off", "defaults", "preset"])
+def test_the_studio_and_a_webui_draw_the_same_picture(studio, webui, args):
+    fields = {"sampler_name": "DPM++ 2M", "scheduler": "Karras", "steps": 20, "width": 128, "height": 128}
+    assert difference(draw(studio, *args, **fields)[0], draw(webui, *args, **fields)[0]) <= 2
