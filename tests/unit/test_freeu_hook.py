@@ -137,13 +137,13 @@ def ldm(**options) -> tuple[LDMUNet, tuple[Tensor, ...]]:
     return LDMUNet(**options).eval(), (torch.randn(2, 4, 24, 40), torch.randn(2, 8), torch.randn(2, 5, 8))
 
 
-def stages(value: FreeU, first: range, second: range) -> dict[int, tuple[float, float, int]]:
-    one, two = (value.b1, value.s1, value.version), (value.b2, value.s2, value.version)
-    return {**dict.fromkeys(first, one), **dict.fromkeys(second, two)}
+def stages(value: FreeU, first: range, second: range, third: range) -> dict[int, tuple[float, float, int]]:
+    places = zip((first, second, third), value.stages, strict=True)
+    return {k: (stage.b, stage.s, value.version) for where, stage in places for k in where}
 
 
-SD1 = {"channels": (range(7), range(7, 10)), "resolution": (range(3), range(3, 6))}
-SDXL = {"channels": (range(4), range(4, 7)), "resolution": (range(3), range(3, 6))}
+SD1 = {"channels": (range(7), range(7, 10), range(10, 12)), "resolution": (range(3), range(3, 6), range(6, 9))}
+SDXL = {"channels": (range(4), range(4, 7), range(7, 9)), "resolution": (range(3), range(3, 6), range(6, 9))}
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -154,7 +154,7 @@ SDXL = {"channels": (range(4), range(4, 7)), "resolution": (range(3), range(3, 6
 @torch.no_grad()
 def test_ldm_equals_the_published_formulas_at_the_published_places(mult, width, where, rule, version):
     unet, inputs = ldm(mult=mult, width=width)
-    base, value = unet(*inputs), FreeU(1.3, 1.4, 0.9, 0.2, version=version, rule=rule)
+    base, value = unet(*inputs), FreeU(1.3, 1.4, 0.9, 0.2, version=version, rule=rule, b3=1.2, s3=0.7)
     expected = unet(*inputs, freeu=stages(value, *where[rule]))
     with attach(unet, value) as attached:
         assert attached.layout == "ldm"
@@ -172,7 +172,7 @@ def test_ldm_without_a_middle_block_leaves_the_shared_skip_alone():
     value = FreeU()
     expected = unet(*inputs, freeu=stages(value, *SD1["channels"]))
     with attach(unet, value) as attached:
-        assert attached.stages == (7, 3)
+        assert attached.stages == (7, 3, 2)
         assert (unet(*inputs) - expected).abs().max() < 5e-6
 
 
@@ -244,7 +244,7 @@ def test_resolution_rule_version_1_is_enable_freeu(unet_and_inputs):
     theirs = unet(*inputs).sample
     unet.disable_freeu()
     with attach(unet, FreeU(1.5, 1.6, 0.9, 0.2, version=1, rule="resolution")) as attached:
-        assert (attached.layout, attached.concats, attached.stages) == ("diffusers", 12, (3, 3))
+        assert (attached.layout, attached.concats, attached.stages) == ("diffusers", 12, (3, 3, 3))
         assert hooks(unet) == 6
         ours = unet(*inputs).sample
     assert (ours - theirs).abs().max() < 2e-6
@@ -259,7 +259,7 @@ def test_channel_rule_reaches_the_authors_ten_concatenations(unet_and_inputs):
     with attach(unet, FreeU(version=1, rule="resolution")):
         resolution = unet(*inputs).sample
     with attach(unet, FreeU(version=1)) as attached:
-        assert attached.stages == (7, 3)
+        assert attached.stages == (7, 3, 2)
         assert hooks(unet) == 10
         assert (unet(*inputs).sample - resolution).abs().max() > 1e-2
     assert hooks(unet) == 0
@@ -282,7 +282,7 @@ def test_identity_installs_nothing(unet_and_inputs):
     unet, inputs = unet_and_inputs
     base = unet(*inputs).sample
     with attach(unet, IDENTITY) as attached:
-        assert attached.stages == (0, 0)
+        assert attached.stages == (0, 0, 0)
         assert hooks(unet) == 0
         assert torch.equal(unet(*inputs).sample, base)
 
@@ -340,7 +340,7 @@ def test_one_width_at_every_level_takes_the_places_of_sd_1():
     unet, inputs = small(widths=(16, 16, 16, 16))
     base = unet(*inputs).sample
     with attach(unet, FreeU()) as attached:
-        assert attached.stages == (7, 3)
+        assert attached.stages == (7, 3, 2)
         hooked = [bool(resnet._forward_pre_hooks) for block in unet.up_blocks for resnet in block.resnets]
         assert hooked == [True] * 10 + [False] * 2
         assert (unet(*inputs).sample - base).abs().max() > 1e-4

@@ -39,7 +39,7 @@ def test_presets_cost_no_torch():
 def test_a_value_is_hashable_compares_and_reads_as_one_line():
     assert hash(FreeU(1, 2)) == hash(FreeU(1.0, 2.0))
     assert str(FreeU()) == "v2 b 1.5/1.6 s 0.9/0.2"
-    assert str(FreeU(version=1, rule="resolution")) == "v1 b 1.5/1.6 s 0.9/0.2 by resolution"
+    assert str(FreeU(version=1, rule="resolution")) == "v1 b 1.5/1.6 s 0.9/0.2 rule resolution"
     with pytest.raises(FrozenInstanceError):
         FreeU().b1 = 2
 

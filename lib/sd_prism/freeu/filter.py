@@ -29,42 +29,72 @@ TILE = 1 << 16  # elements: 256 KB in fp32, so that analysis and synthesis meet 
 HALF = (torch.float16, torch.bfloat16)
 
 
-def skip_filter(x: Tensor, scale: float, *, high: float = 1.0, cutoff: float = 0.0, symmetric: bool = False) -> Tensor:
+def skip_filter(
+    x: Tensor,
+    scale: float,
+    *,
+    high: float = 1.0,
+    cutoff: float = 0.0,
+    symmetric: bool = False,
+    keep_mean: bool = False,
+    least: int = 1,
+) -> Tensor:
     """The authors' filter on a (N,C,H,W) skip tensor: lowest waves times `scale`, all others times `high`.
 
-    `cutoff` (0..1) widens the box as sd-webui-freeu does: R = max(1, floor(n // 2 * cutoff)) per axis.
+    `cutoff` (0..1) widens the box as sd-webui-freeu does: R = max(`least`, floor(n // 2 * cutoff)) per axis.
     The box is lopsided: of the waves (1,1) and (1,-1) only the first is touched. `symmetric` treats both.
+    `keep_mean` leaves the mean of each plane as it is, which holds brightness and colour.
     """
-    return skip_filter_(x.clone(), scale, high=high, cutoff=cutoff, symmetric=symmetric)
+    given = {"high": high, "cutoff": cutoff, "symmetric": symmetric, "keep_mean": keep_mean, "least": least}
+    return skip_filter_(x.clone(), scale, **given)  # type: ignore[arg-type]
 
 
-def skip_filter_(x: Tensor, scale: float, *, high: float = 1.0, cutoff: float = 0.0, symmetric: bool = False) -> Tensor:
+def skip_filter_(
+    x: Tensor,
+    scale: float,
+    *,
+    high: float = 1.0,
+    cutoff: float = 0.0,
+    symmetric: bool = False,
+    keep_mean: bool = False,
+    least: int = 1,
+) -> Tensor:
     """`skip_filter` in place; x may be the skip part of a concatenation, contiguous or channels_last."""
     if not 0 <= cutoff <= 1:
         raise OutOfRange("cutoff", cutoff, 0, 1, "FreeU skip filter")
     if scale == high == 1 or not x.numel():
         return x
     height, width = x.shape[2:]
-    rows, cols = radius(height, cutoff), radius(width, cutoff)
-    if 2 * rows >= height and 2 * cols >= width:
-        return x.mul_(scale)
+    rows, cols = radius(height, cutoff, least), radius(width, cutoff, least)
+    everything = 2 * rows >= height and 2 * cols >= width
     lowest = rows == cols == 1
     native = x.dtype not in HALF or (lowest and not (x.dtype == torch.float16 and x.device.type == "cpu"))
     for tile in tiles(x):
         work = tile if native else tile.float()
-        if lowest and flattens(work):
+        # The mean is a wave of the box, so `scale` is what it would be multiplied by.
+        mean = plane_mean(work) * (1 - scale) if keep_mean else None
+        if everything:
+            work.mul_(scale)
+        elif lowest and flattens(work):
             plane_waves_(work, scale, high, symmetric)
         else:
             work = work.contiguous()
             axis_waves_(work, scale, high, rows, cols, symmetric)
+        if mean is not None:
+            work.add_(mean)
         if work is not tile:
             tile.copy_(work)
     return x
 
 
-def radius(n: int, cutoff: float) -> int:
+def radius(n: int, cutoff: float, least: int = 1) -> int:
     """R of the box {-R .. R-1} on an axis of length n, where 2R >= n means all of it."""
-    return max(1, math.floor(n // 2 * cutoff))
+    return max(1, least, math.floor(n // 2 * cutoff))
+
+
+def plane_mean(x: Tensor) -> Tensor:
+    """The mean of each plane, (N,C,1,1), summed in fp32 at least."""
+    return x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
 
 
 def plane_waves_(x: Tensor, s: float, high: float, symmetric: bool) -> None:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrismError
+from ..schedule import Curve
 from .backbone import backbone_
 from .filter import skip_filter_
-from .value import FreeU
+from .value import FreeU, Stage
 
 log = logging.getLogger("prism")
 
@@ -29,7 +30,7 @@ class Attached:
 
     layout: str
     concats: int
-    stages: tuple[int, int]
+    stages: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -43,45 +44,102 @@ class Concat:
 
 
 @contextmanager
-def attach(unet: nn.Module, settings: FreeU, progress: Callable[[], float] | None = None) -> Iterator[Attached]:
+def attach(
+    unet: nn.Module,
+    settings: FreeU,
+    progress: Callable[[], float] | None = None,
+    *,
+    hires: bool = False,
+    enlarged: float = 1.0,
+) -> Iterator[Attached]:
     """FreeU on an LDM or diffusers UNet for the length of a `with` block; identity settings install nothing.
 
-    `progress`, where the run stands from 0 to 1, is read by schedules; constant settings, all there are so far, do not.
+    Args:
+        progress: where the run stands, from 0 to 1; asked once a concatenation, and only where the strength changes.
+        hires: take the curve of the hires pass.
+        enlarged: how many times this pass's latents are larger than the first's, for `hires_radius`.
     """
-    if settings.identity:
-        yield Attached("", 0, (0, 0))
+    curve = settings.curve(hires)
+    if settings.identity or curve.constant == 0:
+        yield Attached("", 0, (0, 0, 0))
         return
+    if curve.constant is None and progress is None:
+        raise PrismError(f'FreeU\'s schedule "{curve}" needs to know the progress of the run, and nothing tells it')
     layout, concats = concats_of(unet)
     refuse_compiled(unet, concats)
-    stages = (stages_by_width if settings.rule == "channels" else stages_by_level)(concats)
+    numbers = (stages_by_width if settings.rule == "channels" else stages_by_level)(concats)
     with ExitStack() as handles:
-        for concat, stage in zip(concats, stages):
-            if stage:
-                hook = reweight(concat, *settings.stages[stage - 1], settings.version)
-                handles.callback(concat.module.register_forward_pre_hook(hook).remove)
-        yield Attached(layout, len(concats), (stages.count(1), stages.count(2)))
+        for index, stage in planned(settings, numbers).items():
+            if not stage.identity:
+                work = Reweight(concats[index], stage, settings, curve, progress, enlarged)
+                handles.callback(concats[index].module.register_forward_pre_hook(work).remove)
+        first, second, third = (numbers.count(number) for number in (1, 2, 3))
+        yield Attached(layout, len(concats), (first, second, third))
 
 
-def reweight(concat: Concat, b: float, s: float, version: int) -> Callable[[nn.Module, tuple[Any, ...]], Any]:
+def planned(settings: FreeU, numbers: list[int]) -> dict[int, Stage]:
+    """What happens at each concatenation, by index; `numbers` are their stages, 0 where they have none."""
+    plan = {index: settings.stages[number - 1] for index, number in enumerate(numbers) if number}
+    for index, (b, s) in settings.overrides.items():
+        if index >= len(numbers):
+            last = f"OUT{len(numbers) - 1:02d}"
+            raise PrismError(f"OUT{index:02d} does not exist in this UNet; its last block is {last}. Nearest: {last}")
+        plan[index] = plan.get(index, Stage())._replace(b=b, s=s)
+    return plan
+
+
+class Reweight:
     """The pre-hook of one concatenation, which leaves a shape alone that a neighbour has changed, saying so once."""
-    said = False
 
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
-        nonlocal said
+    def __init__(
+        self,
+        concat: Concat,
+        stage: Stage,
+        settings: FreeU,
+        curve: Curve,
+        progress: Callable[[], float] | None,
+        enlarged: float,
+    ) -> None:
+        self.concat, self.stage, self.settings, self.progress, self.curve = concat, stage, settings, progress, curve
+        self.least = max(1, round(enlarged)) if settings.hires_radius else 1
+        self.said = False
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
         x: Tensor = args[0]
-        if x.ndim != 4 or x.shape[1] != concat.h + concat.skip:
-            if not said:
-                expected = f"(N, {concat.h} + {concat.skip}, H, W)"
-                log.warning("FreeU left a concatenation alone: its shape is %s, not %s", tuple(x.shape), expected)
-            said = True
+        if not self.fits(x):
+            return None
+        at = self.curve(self.progress()) if self.progress is not None else self.curve(0.0)
+        stage = self.stage.at(self.settings.strength * at)
+        if stage.identity:
             return None
         kept = torch.is_grad_enabled() or x.requires_grad  # checkpointing runs the module again on the same buffer
         x = x.clone() if kept else x
-        backbone_(x[:, : concat.h], b, version=version)
-        skip_filter_(x[:, concat.h :], s)
+        self.apply(x, stage)
         return (x, *args[1:]) if kept else None
 
-    return hook
+    def fits(self, x: Tensor) -> bool:
+        """Whether x is this concatenation as the UNet's own modules describe it."""
+        concat = self.concat
+        fits = x.ndim == 4 and x.shape[1] == concat.h + concat.skip
+        if not fits and not self.said:
+            expected = f"(N, {concat.h} + {concat.skip}, H, W)"
+            log.warning("FreeU left a concatenation alone: its shape is %s, not %s", tuple(x.shape), expected)
+            self.said = True
+        return fits
+
+    def apply(self, x: Tensor, stage: Stage) -> None:
+        """Both halves of x (N,h+skip,H,W), in place."""
+        given, h = self.settings, self.concat.h
+        backbone_(x[:, :h], stage.b, version=given.version, offset=stage.offset, width=stage.width, window=given.window)
+        skip_filter_(
+            x[:, h:],
+            stage.s,
+            high=stage.high,
+            cutoff=stage.cutoff,
+            symmetric=given.symmetric,
+            keep_mean=given.keep_mean,
+            least=self.least,
+        )
 
 
 def concats_of(unet: nn.Module) -> tuple[str, list[Concat]]:
@@ -127,19 +185,19 @@ def diffusers_concats(unet: Any) -> Iterator[Concat]:
 
 
 def stages_by_width(concats: list[Concat]) -> list[int]:
-    """Stage 1 where h has the top width, stage 2 where it has half of it, relative to the model's own widths.
+    """Stage 1 where h has the top width, 2 where it has half of it, 3 a quarter, relative to the model's own widths.
 
-    A UNet of a single width has no such mark; its stages are where SD 1's 12 concatenations have theirs, 7 and then 3.
+    A UNet of a single width has no such mark; its stages are where SD 1's 12 concatenations have theirs: 7, 3 and 2.
     """
     n, top = len(concats), max(concat.h for concat in concats)
     if n > 1 and all(concat.h == top for concat in concats):
-        return [1 if 12 * k < 7 * n else 2 if 12 * k < 10 * n else 0 for k in range(n)]
-    return [1 if concat.h == top else 2 if 2 * concat.h == top else 0 for concat in concats]
+        return [1 if 12 * k < 7 * n else 2 if 12 * k < 10 * n else 3 for k in range(n)]
+    return [{1: 1, 2: 2, 4: 3}.get(top // concat.h if top % concat.h == 0 else 0, 0) for concat in concats]
 
 
 def stages_by_level(concats: list[Concat]) -> list[int]:
-    """diffusers' rule: the lowest resolution is stage 1, the next one stage 2."""
-    return [concat.level + 1 if concat.level < 2 else 0 for concat in concats]
+    """diffusers' rule: the lowest resolution is stage 1, the next one stage 2; the third, which it has not, stage 3."""
+    return [concat.level + 1 if concat.level < 3 else 0 for concat in concats]
 
 
 def refuse_compiled(unet: nn.Module, concats: list[Concat]) -> None:
