@@ -20,8 +20,9 @@ ITEM = re.compile(r'(\w+)=("(?:[^"\\\n]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"(?=\s*
 
 
 def dumps(panel: Panel, values: Mapping[str, Value]) -> str:
-    """The infotext value of a panel that is on; everything but the switch itself."""
-    shown = {name: values[name] for name in panel.names if name != "enabled"}
+    """The infotext value of a panel that is on: all but the switch itself, and quiet fields that are at rest."""
+    fields = [one for one in panel.fields if one.name != "enabled"]
+    shown = {one.name: values[one.name] for one in fields if not one.quiet or values[one.name] != one.default}
     if shown.get("preset") == CUSTOM:
         del shown["preset"]
     return "; ".join(f"{name}={_write(value)}" for name, value in shown.items())
@@ -30,8 +31,8 @@ def dumps(panel: Panel, values: Mapping[str, Value]) -> str:
 def loads(panel: Panel, text: str | None) -> dict[str, Value]:
     """Complete values from an infotext; the panel is explicitly off without the key, and where nothing can be read."""
     known = {name: value for name, value in _items(text or "") if name in panel.names}
-    if known.get("preset") not in panel.presets:
-        known.pop("preset", None)
+    if "preset" in known and known["preset"] not in panel["preset"].choices:
+        del known["preset"]  # the values stand for themselves
     try:
         return panel.read(known or {"enabled": False})
     except PrismError as error:

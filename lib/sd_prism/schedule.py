@@ -62,11 +62,14 @@ class Curve:
         for name, given in (("start", start), ("stop", stop), ("smoothness", smoothness)):
             if not 0 <= given <= 1:
                 raise OutOfRange(name, given, 0, 1, "schedule")
-        if start >= stop:
-            raise PrismError(f"The schedule starts at {start:g} and stops at {stop:g}; it must stop after it starts")
+        if start == stop:
+            return cls(((0.0, 0.0),))
+        if start > stop:
+            raise PrismError(
+                f"The schedule starts at {start:g} and stops at {stop:g}; it must not stop before it starts"
+            )
         rise = ((0.0, 0.0), (start, smoothness)) if start > 0 else ()
-        fall = ((start, 1.0), (stop, 1.0 - smoothness))
-        return cls((*rise, *fall, (stop, 0.0)) if stop < 1 else (*rise, *fall))
+        return cls((*rise, (start, 1.0), (stop, 1.0 - smoothness), (stop, 0.0)))
 
     @property
     def constant(self) -> float | None:

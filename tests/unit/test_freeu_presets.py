@@ -8,23 +8,61 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
-from sd_prism.errors import OutOfRange, UnknownName
-from sd_prism.freeu import PRESETS, FreeU
+from sd_prism.errors import OutOfRange, PrismError, UnknownName
+from sd_prism.freeu import PRESETS, FreeU, presets
+from sd_prism.settings import AUTOMATIC, FREEU
 
 LIB = Path(__file__).parents[2] / "lib"
 
 
-def test_the_authors_values():
-    assert {name: (p.values.b1, p.values.b2, p.values.s1, p.values.s2) for name, p in PRESETS.items()} == {
-        "SD 1.4 (authors)": (1.3, 1.4, 0.9, 0.2),
-        "SD 1.5 (authors)": (1.5, 1.6, 0.9, 0.2),
-        "SD 2.1 (authors)": (1.4, 1.6, 0.9, 0.2),
-        "SDXL (authors)": (1.3, 1.4, 0.9, 0.2),
-    }
-    for preset in PRESETS.values():
-        assert (preset.values.version, preset.values.rule) == (2, "channels")
-        assert "ChenyangSi/FreeU" in preset.source
-        assert preset.families
+VALUES = {
+    "SD 1.4 (authors)": (2, 1.3, 1.4, 0.9, 0.2),
+    "SD 1.5 (authors)": (2, 1.5, 1.6, 0.9, 0.2),
+    "SD 2.1 (authors)": (2, 1.4, 1.6, 0.9, 0.2),
+    "SDXL (authors)": (2, 1.3, 1.4, 0.9, 0.2),
+    "SD 1.4 v1": (1, 1.2, 1.4, 0.9, 0.2),
+    "SD 2.1 v1": (1, 1.1, 1.2, 0.9, 0.2),
+    "SDXL v1 (Nasir Khalid)": (1, 1.1, 1.2, 0.6, 0.4),
+    "Subtle": (2, 1.01, 1.02, 0.99, 0.95),
+    "Text-to-video (Zeroscope)": (1, 1.2, 1.4, 0.9, 0.2),
+    "SD 1.5 colour-safe": (1, 1.2, 1.2, 1.0, 1.0),
+    "SDXL PirateDiffusion": (1, 1.2, 1.4, 0.9, 0.2),
+    "SD 1.5 as diffusers": (1, 1.5, 1.6, 0.9, 0.2),
+    "SDXL as diffusers": (1, 1.3, 1.4, 0.9, 0.2),
+}
+
+
+def test_published_values():
+    known = {name: preset.values for name, preset in PRESETS.items() if preset.values}
+    assert {name: (v.version, v.b1, v.b2, v.s1, v.s2) for name, v in known.items()} == VALUES
+    assert [name for name, values in known.items() if values.rule == "resolution"] == [
+        "SD 1.5 as diffusers",
+        "SDXL as diffusers",
+    ]
+
+
+def test_every_preset_says_where_it_comes_from_and_for_what():
+    assert all(preset.source and preset.families for preset in PRESETS.values())
+
+
+def test_a_preset_that_nobody_published_as_numbers_has_none_and_says_why():
+    (baka,) = [preset for preset in PRESETS.values() if preset.values is None]
+    assert baka.name == "Baka-Diffusion (from its card)" and "picture" in baka.note
+    values = FREEU.read({"preset": baka.name, "b1": 1.23})
+    assert (values["preset"], values["b1"]) == (baka.name, 1.23)
+
+
+@pytest.mark.parametrize("family", presets.OF_FAMILY)
+def test_the_automatic_preset_follows_the_model(family):
+    chosen = FREEU.read({"preset": AUTOMATIC, "s1": 0.5}, family)
+    assert chosen == {**FREEU.read({"preset": presets.OF_FAMILY[family]}), "s1": 0.5, "preset": chosen["preset"]}
+    assert FREEU.read((True, AUTOMATIC, "1", 3, 3, 3, 3), family)["preset"] == presets.OF_FAMILY[family]
+
+
+def test_no_automatic_preset_for_other_models():
+    with pytest.raises(PrismError, match="No FreeU preset was published for models of the family cascade"):
+        FREEU.read({"preset": AUTOMATIC}, "cascade")
+    assert FREEU.read({"preset": AUTOMATIC})["preset"] == AUTOMATIC
 
 
 def test_the_default_is_the_authors_sd_1_5():
@@ -60,7 +98,7 @@ def test_factors_out_of_range_are_named(name, factor):
 def test_unknown_version_and_rule_are_named():
     with pytest.raises(UnknownName, match='FreeU version "3"'):
         FreeU(version=3)
-    with pytest.raises(UnknownName, match='"channel" does not exist; did you mean "channels"'):
+    with pytest.raises(UnknownName, match='FreeU rule "channel" does not exist; did you mean "channels"'):
         FreeU(rule="channel")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         from sd_prism import freeu

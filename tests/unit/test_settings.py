@@ -10,7 +10,11 @@ from sd_prism.settings import CUSTOM, FREEU, PANELS, Field
 
 
 def test_positional_order_of_freeu_is_frozen():
-    assert FREEU.names == ("enabled", "preset", "version", "b1", "s1", "b2", "s2")
+    stages = [f"{name}{k}" for k in "123" for name in ("offset", "width", "cutoff", "high")]
+    assert " ".join(FREEU.names) == (
+        "enabled preset version b1 s1 b2 s2 strength start stop smoothness schedule hires_schedule domain rule b3 s3 "
+        f"{' '.join(stages)} symmetric keep_mean hires_radius blocks compatible"
+    )
 
 
 def test_labels_titles_and_infotext_keys_are_frozen():
@@ -23,6 +27,26 @@ def test_labels_titles_and_infotext_keys_are_frozen():
         "Stage 1 skip",
         "Stage 2 backbone",
         "Stage 2 skip",
+        "Strength",
+        "Start",
+        "Stop",
+        "Smoothness",
+        "Schedule",
+        "Hires schedule",
+        "Schedule over",
+        "Stages by",
+        "Stage 3 backbone",
+        "Stage 3 skip",
+        *(
+            f"Stage {k} {part}"
+            for k in "123"
+            for part in ("channel offset", "channel width", "skip cutoff", "skip high end")
+        ),
+        "Both diagonals",
+        "Keep brightness",
+        "Grow with hires",
+        "Block overrides",
+        "Repeat sd-webui-freeu",
     ]
 
 
@@ -48,7 +72,7 @@ def test_positional_preset_wins_over_sliders_and_custom_stands_for_them():
     named = FREEU.read((True, "SD 2.1 (authors)", "1", 3.0, 3.0, 3.0, 3.0))
     assert (named["version"], named["b1"], named["s2"]) == ("2", 1.4, 0.2)
     custom = FREEU.read((True, CUSTOM, "1", 1.1, 0.7, 1.2, 0.4))
-    assert custom == dict(zip(FREEU.names, (True, CUSTOM, "1", 1.1, 0.7, 1.2, 0.4)))
+    assert custom == FREEU.defaults() | dict(zip(FREEU.names, (True, CUSTOM, "1", 1.1, 0.7, 1.2, 0.4)))
 
 
 def test_dict_form_is_on_unless_it_says_otherwise():
@@ -74,7 +98,7 @@ def test_unknown_preset_names_the_nearest():
 
 
 def test_out_of_range_names_field_range_and_nearest():
-    with pytest.raises(OutOfRange, match=r"Stage 1 backbone is 7.5; it must lie between 0 and 3.*Nearest: 3"):
+    with pytest.raises(OutOfRange, match=r"Stage 1 backbone is 7.5; it must lie between -1 and 4.*Nearest: 4"):
         FREEU.read({"b1": 7.5})
 
 
@@ -97,13 +121,20 @@ def test_numbers_keep_the_type_of_their_default():
     assert isinstance(FREEU["b1"].check(1, ""), float)
 
 
-values = st.fixed_dictionaries(
-    {
-        one.name: st.sampled_from(one.choices) if one.choices else st.floats(one.low, one.high, width=16)
-        for one in FREEU.fields
-        if one.name != "enabled"
-    }
-)
+def valid(one):
+    """Any value that a field takes."""
+    if one.choices:
+        return st.sampled_from(one.choices)
+    if isinstance(one.default, bool):
+        return st.booleans()
+    if isinstance(one.default, str):
+        return st.sampled_from(TEXTS[one.name])
+    return st.floats(one.low, one.high, width=16)
+
+
+CURVES = ("", "0", "1@0, 0@1", "0@0 1@.25 1@0.5, 0.5@1")
+TEXTS = {"schedule": CURVES, "hires_schedule": CURVES, "blocks": ("", "OUT03=1.2/0.5", "7=1/0.25, out00=-1/2")}
+values = st.fixed_dictionaries({one.name: valid(one) for one in FREEU.fields if one.name != "enabled"})
 
 
 @given(values)
@@ -132,7 +163,7 @@ def test_missing_infotext_is_explicitly_off():
     assert infotext.loads(FREEU, None)["enabled"] is False
 
 
-@pytest.mark.parametrize("text", ['a="x; y=1"; c=2', "garbage", ";;;", '="', 'b1="unclosed', "b1=; x", "b1=9; s1=0.1"])
+@pytest.mark.parametrize("text", ['a="x; y=1"; c=2', "garbage", ";;;", '="', 'b1="unclosed', "b1=; x", "b1=99; s1=0.1"])
 def test_an_infotext_that_cannot_be_read_is_off(text):
     assert infotext.loads(FREEU, text)["enabled"] is False
 
@@ -143,7 +174,7 @@ def test_command_line_options_come_from_the_declaration():
         parser.add_argument(flag, **keywords)
     parsed = parser.parse_args(["--freeu.preset", "SDXL (authors)", "--freeu.b1", "1.2"])
     assert vars(parsed)["freeu.preset"] == "SDXL (authors)"
-    assert "--freeu.b1 0..3" in parser.format_help()
+    assert "--freeu.b1 -1..4" in parser.format_help()
 
 
 def test_axes_and_table_name_every_field():

@@ -130,7 +130,8 @@ class Reweight:
     def apply(self, x: Tensor, stage: Stage) -> None:
         """Both halves of x (N,h+skip,H,W), in place."""
         given, h = self.settings, self.concat.h
-        backbone_(x[:, :h], stage.b, version=given.version, offset=stage.offset, width=stage.width, window=given.window)
+        window = "inclusive" if given.compatible else "exact"
+        backbone_(x[:, :h], stage.b, version=given.version, offset=stage.offset, width=stage.width, window=window)
         skip_filter_(
             x[:, h:],
             stage.s,

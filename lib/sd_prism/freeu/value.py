@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import OutOfRange, PrismError, UnknownName
 from ..schedule import ALWAYS, Curve
 
 Rule = Literal["channels", "resolution"]
-Window = Literal["exact", "inclusive"]
 Domain = Literal["steps", "sigma"]
 VERSIONS = (1, 2)
 LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -22,9 +21,7 @@ LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "strength": (0.0, 2.0),
     }
 )
-CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"rule": get_args(Rule), "window": get_args(Window), "domain": get_args(Domain)}
-)
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({"rule": get_args(Rule), "domain": get_args(Domain)})
 BLOCK = re.compile(r"(?:OUT)?(\d{1,3})=([^/\s]+)/([^/\s]+)", re.IGNORECASE)
 
 
@@ -71,8 +68,9 @@ class FreeU:
         symmetric: also treat the diagonal waves that the authors' lopsided box leaves out.
         keep_mean: leave every skip channel's mean alone, which guards brightness and colour.
         hires_radius: let the skip's lowest waves grow with the hires pass, so that they mean the same in the picture.
-        window: `inclusive` repeats sd-webui-freeu, whose half of 1280 channels is 641.
         blocks: overrides of single concatenations, `OUT03=1.2/0.5` for b and s of the fourth.
+        compatible: repeat the pictures of sd-webui-freeu, whose half of 1280 channels is 641 and whose schedule counts
+            model calls through all passes.
     """
 
     b1: float = 1.5
@@ -102,8 +100,8 @@ class FreeU:
     symmetric: bool = False
     keep_mean: bool = False
     hires_radius: bool = False
-    window: Window = "exact"
     blocks: str = ""
+    compatible: bool = False
 
     def __post_init__(self) -> None:
         for name in NUMBERS:
@@ -123,6 +121,23 @@ class FreeU:
             if isinstance(given, str):
                 object.__setattr__(self, name, Curve.parse(given))
         object.__setattr__(self, "blocks", _blocks_text(read_blocks(self.blocks)))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], steps: int = 0) -> FreeU:
+        """From a panel's values, where `start`, `stop` and `smoothness` stand for an empty `schedule`.
+
+        `steps`, those of the pass, round start and stop down to whole steps as sd-webui-freeu does, if `compatible`.
+        """
+        given = {one.name: values[one.name] for one in fields(cls) if one.name in values}
+        given["version"] = int(given["version"])
+        given["hires_schedule"] = given["hires_schedule"] or None
+        if not given["schedule"]:
+            start, stop = (
+                int(values[edge] * steps) / steps if given["compatible"] and steps else values[edge]
+                for edge in ("start", "stop")
+            )
+            given["schedule"] = Curve.window(start, stop, values["smoothness"])
+        return cls(**given)
 
     @property
     def stages(self) -> tuple[Stage, Stage, Stage]:

@@ -1,4 +1,4 @@
-"""One declaration per setting; panel, arguments, API schema, XYZ axes, infotext, presets, CLI and docs derive from it.
+"""What a setting and a panel are. Page, arguments, schema, axes, infotext, presets, CLI and docs derive from them.
 
 A `Panel` is a frozen list of `Field`s. Their order is the order of the script's arguments, for ever: new fields go to
 the end. `Panel.read` is the one door through which values enter, whatever form they come in.
@@ -7,21 +7,24 @@ the end. `Panel.read` is the one door through which values enter, whatever form 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import OutOfRange, PrismError, UnknownName
-from .freeu.presets import PRESETS as FREEU_PRESETS
-from .freeu.value import FreeU
+from ..errors import OutOfRange, PrismError, UnknownName
 
 Value = bool | int | float | str
 CUSTOM = "Custom"
+AUTOMATIC = "Automatic (by model)"
 
 
 @dataclass(frozen=True)
 class Field:
-    """One setting. Its kind is the type of its default; `choices` makes it a menu, `low`..`high` a slider."""
+    """One setting. Its kind is the type of its default; `choices` makes it a menu, `low`..`high` a slider.
+
+    A `quiet` one is written into the infotext only where it is not its default. `normal` gives a text in its normal
+    form, or raises PrismError where it cannot be read; an empty text is always allowed.
+    """
 
     name: str
     label: str
@@ -32,6 +35,8 @@ class Field:
     step: float = 0.0
     choices: tuple[str, ...] = ()
     since: str = "0.1.0"
+    quiet: bool = False
+    normal: Callable[[str], str] | None = None
 
     def check(self, value: object, where: str) -> Value:
         """The value in this field's type, or an error that names the field, the range and the nearest valid value."""
@@ -40,7 +45,7 @@ class Field:
         if isinstance(self.default, bool):
             return self._switch(value, where)
         if isinstance(self.default, str):
-            return str(value)
+            return self._text(value, where)
         return self._number(value, where)
 
     def _choice(self, value: object) -> str:
@@ -49,6 +54,13 @@ class Field:
         if text.casefold() not in folded:
             raise UnknownName(self.label, value, self.choices)
         return folded[text.casefold()]
+
+    def _text(self, value: object, where: str) -> str:
+        text = str(value).strip()
+        try:
+            return self.normal(text) if self.normal and text else text
+        except PrismError as error:
+            raise PrismError(f"{self.label}: {error} ({where})") from error
 
     def _switch(self, value: object, where: str) -> bool:
         words = {
@@ -92,13 +104,17 @@ class Field:
 
 @dataclass(frozen=True)
 class Panel:
-    """One script: its title, its settings in argument order, and the presets that fill some of them."""
+    """One script: its title, its settings in argument order, and the presets that fill some of them.
+
+    `automatic` names the preset for a family of models, which the preset "Automatic (by model)" stands for.
+    """
 
     title: str
     name: str
     doc: str
     fields: tuple[Field, ...]
     presets: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    automatic: Callable[[str], str] | None = None
 
     def __getitem__(self, name: str) -> Field:
         for one in self.fields:
@@ -113,25 +129,32 @@ class Panel:
     def defaults(self) -> dict[str, Value]:
         return {one.name: one.default for one in self.fields}
 
-    def read(self, args: Sequence[object] | Mapping[str, object]) -> dict[str, Value]:
+    def read(self, args: Sequence[object] | Mapping[str, object], family: str | None = None) -> dict[str, Value]:
         """Complete, checked values from any form of arguments.
 
         A mapping (or a sequence whose first item is one) names fields: given ones win over the named preset, the
         preset over the defaults, and the panel is on unless it says otherwise. A sequence is positional and may be
-        short; there a named preset wins over the sliders, and "Custom" stands for the sliders.
+        short; there a named preset wins over the sliders that it sets, and "Custom" stands for the sliders.
+        With the `family` of the loaded model the automatic preset becomes the one for it.
         """
         if isinstance(args, Mapping):
-            return self._fill({"enabled": True, **args})
+            return self._fill({"enabled": True, **args}, family)
         if args and isinstance(args[0], Mapping):
-            return self.read(args[0])
+            return self.read(args[0], family)
         given = dict(zip(self.names, args, strict=False))
-        preset = given.get("preset", CUSTOM)
-        if preset != CUSTOM:
-            given = {name: value for name, value in given.items() if name in ("enabled", "preset")}
-        return self._fill(given)
+        preset = str(given.get("preset", CUSTOM))
+        filled = self.filled if preset == AUTOMATIC else self.presets.get(preset, {})
+        return self._fill({name: value for name, value in given.items() if name not in filled}, family)
 
-    def _fill(self, given: Mapping[str, object]) -> dict[str, Value]:
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """The settings that presets fill, in order."""
+        return tuple(name for name in self.names if any(name in preset for preset in self.presets.values()))
+
+    def _fill(self, given: Mapping[str, object], family: str | None) -> dict[str, Value]:
         checked = {name: self[name].check(value, self.title) for name, value in given.items()}
+        if checked.get("preset") == AUTOMATIC and family is not None and self.automatic:
+            checked["preset"] = self.automatic(family)
         values = {**self.defaults(), **self.presets.get(str(checked.get("preset")), {}), **checked}
         if self.presets:
             values["preset"] = self.preset_of(values)
@@ -140,8 +163,11 @@ class Panel:
     def preset_of(self, values: Mapping[str, Value]) -> str:
         """The name of the preset that these values are, the named one first; "Custom" if none."""
         named = str(values.get("preset", CUSTOM))
+        if named == AUTOMATIC or self.presets.get(named) == {}:
+            return named  # these set nothing, so nothing contradicts them
         for name in [named, *self.presets]:
-            if name in self.presets and all(values[key] == value for key, value in self.presets[name].items()):
+            preset = self.presets.get(name)
+            if preset and all(values[key] == value for key, value in preset.items()):
                 return name
         return CUSTOM
 
@@ -211,47 +237,3 @@ def _range(one: Field) -> str:
     if isinstance(one.default, bool):
         return "on|off"
     return f"{one.low:g}..{one.high:g}" if math.isfinite(one.low) else ""
-
-
-def _freeu_values(settings: FreeU) -> dict[str, Value]:
-    """A FreeU value as this panel's fields."""
-    factors = {name: getattr(settings, name) for name in ("b1", "s1", "b2", "s2")}
-    return {"version": str(settings.version), **factors}
-
-
-_AUTHORS = {name: _freeu_values(preset.values) for name, preset in FREEU_PRESETS.items()}
-
-
-def _factor(name: str, label: str, default: float, doc: str) -> Field:
-    return Field(name, label, default, doc, low=0.0, high=3.0, step=0.01)
-
-
-FREEU = Panel(
-    title="Prism FreeU",
-    name="freeu",
-    doc="Re-weights what the UNet's decoder reads: its backbone and its skip features (arXiv 2309.11497).",
-    fields=(
-        Field("enabled", "Prism FreeU", False, "Apply FreeU to this picture."),
-        Field(
-            "preset",
-            "Preset",
-            CUSTOM,
-            "A named set of values; moving a slider makes it your own.",
-            choices=(CUSTOM, *_AUTHORS),
-        ),
-        Field(
-            "version",
-            "Version",
-            "2",
-            "How the backbone is scaled: 1 by a constant, 2 by its own feature map.",
-            choices=("1", "2"),
-        ),
-        _factor("b1", "Stage 1 backbone", 1.5, "Backbone factor of the deepest stage; 1 changes nothing."),
-        _factor("s1", "Stage 1 skip", 0.9, "Factor on the lowest waves of the deepest stage's skips."),
-        _factor("b2", "Stage 2 backbone", 1.6, "Backbone factor of the next stage; 1 changes nothing."),
-        _factor("s2", "Stage 2 skip", 0.2, "Factor on the lowest waves of the next stage's skips."),
-    ),
-    presets=_AUTHORS,
-)
-
-PANELS = (FREEU,)
