@@ -26,7 +26,7 @@ def _bind_package() -> None:
 _bind_package()
 from sd_prism.hosts import freeu  # noqa: E402
 
-freeu.host.register()
+freeu.register()
 
 
 class PrismFreeU(scripts.Script):
@@ -41,6 +41,9 @@ class PrismFreeU(scripts.Script):
 
     def process(self, p, *args):
         freeu.process(p, args)
+
+    def process_batch(self, p, *args, **kwargs):
+        freeu.before_batch()
 
     def process_before_every_sampling(self, p, *args, **kwargs):
         freeu.before_sampling(p)

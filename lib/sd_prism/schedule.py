@@ -65,9 +65,7 @@ class Curve:
         if start == stop:
             return cls(((0.0, 0.0),))
         if start > stop:
-            raise PrismError(
-                f"The schedule starts at {start:g} and stops at {stop:g}; it must not stop before it starts"
-            )
+            raise PrismError(f"The schedule starts at {start:g}, after it stops at {stop:g}; exchange the two")
         rise = ((0.0, 0.0), (start, smoothness)) if start > 0 else ()
         return cls((*rise, (start, 1.0), (stop, 1.0 - smoothness), (stop, 0.0)))
 

@@ -97,3 +97,16 @@ def test_errors_name_the_value():
         backbone_(h, 1.5, version=3)
     with pytest.raises(OutOfRange, match=r"width is 2; it must lie between 0 and 1"):
         backbone_(h, 1.5, width=2)
+
+
+@pytest.mark.parametrize(
+    ("width", "offset", "count"), [(0.5, 0.0, 641), (0.25, 0.9, 319), (1.0, 0.0, 1280), (0.25, 0.25, 321)]
+)
+def test_the_inclusive_window_is_the_well_known_extensions(width, offset, count):
+    h = backbone_(torch.ones(1, 1280, 1, 1), 2.0, version=1, offset=offset, width=width, window="inclusive")
+    assert int((h == 2).sum()) == count
+
+
+def test_an_unknown_window_is_named():
+    with pytest.raises(UnknownName, match='FreeU window "inclusiv" does not exist; did you mean "inclusive"'):
+        backbone_(torch.ones(1, 2, 1, 1), 2.0, window="inclusiv")

@@ -205,3 +205,27 @@ def test_in_place_allocates_next_to_nothing():
         skip_filter_(x, 0.9)
     held = [event.cpu_memory_usage for event in profile.events() if event.cpu_memory_usage > 0]
     assert sum(held) < 0.02 * x.numel() * x.element_size()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (12, 20), (1, 7), (5, 1), (2, 2)])
+@pytest.mark.parametrize(
+    "options", [{}, {"high": 1.2}, {"cutoff": 0.6}, {"cutoff": 1.0}, {"symmetric": True}, {"least": 3}]
+)
+def test_keep_mean_leaves_every_planes_mean_and_the_other_waves(height, width, dtype, options):
+    x = torch.randn(2, 6, height, width, generator=torch.Generator().manual_seed(0)).to(dtype) + 2
+    plain = skip_filter(x, 0.3, **options).double()
+    kept = skip_filter(x, 0.3, keep_mean=True, **options).double()
+    tolerance = {torch.float32: 2e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}[dtype]
+    means = [one.mean((2, 3), keepdim=True) for one in (x.double(), plain, kept)]
+    assert (means[2] - means[0]).abs().max() < tolerance
+    assert ((kept - means[2]) - (plain - means[1])).abs().max() < 2 * tolerance
+
+
+def test_a_smallest_radius_widens_the_box():
+    x = torch.randn(1, 3, 16, 24)
+    by_least, by_cutoff = skip_filter(x, 0.3, least=8), skip_filter(x, 0.3, cutoff=1.0, least=8)
+    assert not torch.equal(by_least, skip_filter(x, 0.3))
+    assert (by_cutoff - x * 0.3).abs().max() < 1e-6
+    square = torch.randn(1, 3, 16, 16)
+    assert torch.equal(skip_filter(square, 0.3, least=4), skip_filter(square, 0.3, cutoff=0.5))

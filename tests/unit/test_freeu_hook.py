@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from sd_prism.errors import PrismError
 from sd_prism.freeu import FreeU, attach
+from sd_prism.freeu.hook import Concat, Reweight
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
@@ -411,3 +412,116 @@ def test_a_compiled_unet_is_refused(layout, way):
     with pytest.raises(PrismError, match=r"torch\.compile, which ignores hooks"), attach(unet, FreeU()):
         pass
     assert hooks(inner) == 0
+
+
+# Schedules, overrides and the other settings, against the same formulas at the concatenations.
+
+
+def lerp(factor: float, ratio: float) -> float:
+    return 1 + ratio * (factor - 1)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0, 2.0])
+@torch.no_grad()
+def test_a_schedule_moves_the_factors_and_is_asked_at_every_call(strength):
+    unet, inputs = ldm()
+    base, value = unet(*inputs), FreeU(version=1, schedule="0@0 1@0.5 0@1", strength=strength)
+    at = [0.0]
+    with attach(unet, value, lambda: at[0]):
+        for at[0], ratio in ((0.0, 0), (0.25, 0.5), (0.5, 1), (0.75, 0.5), (1.0, 0)):
+            ratio *= strength
+            scaled = FreeU(*(lerp(factor, ratio) for factor in (value.b1, value.b2, value.s1, value.s2)), version=1)
+            expected = unet(*inputs, freeu=None)
+            assert torch.equal(expected, base) == (ratio == 0)
+            with attach_off(unet):
+                oracle = unet(*inputs, freeu=stages(scaled, *SD1["channels"]))
+            assert (expected - oracle).abs().max() < 5e-6
+
+
+class attach_off:
+    """The UNet without its hooks for a moment, so that the oracle sees none."""
+
+    def __init__(self, unet: nn.Module):
+        self.unet = unet
+
+    def __enter__(self):
+        self.kept = [(module, dict(module._forward_pre_hooks)) for module in self.unet.modules()]
+        for module, _ in self.kept:
+            module._forward_pre_hooks.clear()
+
+    def __exit__(self, *exc):
+        for module, hooks in self.kept:
+            module._forward_pre_hooks.update(hooks)
+
+
+@torch.no_grad()
+def test_the_hires_pass_has_a_schedule_of_its_own():
+    unet, inputs = ldm()
+    base, value = unet(*inputs), FreeU(schedule="1@0 0@0.5", hires_schedule="0")
+    with attach(unet, value, lambda: 0.0, hires=True) as attached:
+        assert attached.stages == (0, 0, 0)
+        assert torch.equal(unet(*inputs), base)
+    with attach(unet, value, lambda: 0.0):
+        assert not torch.equal(unet(*inputs), base)
+    with attach(unet, FreeU(schedule="0", hires_schedule="1"), hires=True):
+        assert not torch.equal(unet(*inputs), base)
+
+
+def test_a_schedule_without_progress_is_refused():
+    unet, _ = ldm()
+    with pytest.raises(PrismError, match="needs to know the progress"), attach(unet, FreeU(schedule="0@0 1@1")):
+        pass
+    with attach(unet, FreeU(schedule="0.5")):
+        pass
+
+
+@torch.no_grad()
+def test_overrides_of_single_blocks_win_over_stages():
+    unet, inputs = ldm()
+    value = FreeU(1.2, 1, 0.8, 1, version=1, blocks="OUT00=1/1, OUT11=1.4/0.3")
+    expected = unet(*inputs, freeu={**dict.fromkeys(range(1, 7), (1.2, 0.8, 1)), 11: (1.4, 0.3, 1)})
+    with attach(unet, value):
+        assert hooks(unet) == 7
+        assert (unet(*inputs) - expected).abs().max() < 5e-6
+
+
+def test_a_block_that_the_unet_lacks_is_told():
+    unet, _ = ldm(mult=(1, 2, 4), width=6)
+    told = "OUT09 does not exist in this UNet; its last block is OUT08"
+    with pytest.raises(PrismError, match=told), attach(unet, FreeU(blocks="OUT09=1/1")):
+        pass
+
+
+@torch.no_grad()
+def test_the_details_of_a_stage_reach_both_kernels():
+    from sd_prism.freeu import backbone_, skip_filter
+
+    x = torch.randn(2, 24, 12, 20)
+    block = nn.Identity()
+    value = FreeU(
+        1.3,
+        1,
+        0.5,
+        1,
+        offset1=0.25,
+        width1=0.75,
+        cutoff1=0.6,
+        high1=1.1,
+        symmetric=True,
+        keep_mean=True,
+        compatible=True,
+    )
+    work = Reweight(Concat(block, 16, 8, 0), value.stages[0], value, value.curve(), None, 1.0)
+    changed = x.clone()
+    work.apply(changed, value.stages[0])
+    h = backbone_(x[:, :16].clone(), 1.3, offset=0.25, width=0.75, window="inclusive")
+    skip = skip_filter(x[:, 16:], 0.5, high=1.1, cutoff=0.6, symmetric=True, keep_mean=True)
+    assert torch.equal(changed, torch.cat([h, skip], 1))
+
+
+@pytest.mark.parametrize(("on", "enlarged", "least"), [(True, 2.0, 2), (True, 1.4, 1), (False, 2.0, 1), (True, 0.5, 1)])
+def test_the_lowest_waves_grow_with_the_hires_pass_if_asked(on, enlarged, least):
+    value = FreeU(hires_radius=on)
+    assert (
+        Reweight(Concat(nn.Identity(), 4, 4, 0), value.stages[0], value, value.curve(), None, enlarged).least == least
+    )

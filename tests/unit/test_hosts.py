@@ -60,7 +60,7 @@ modules = types.ModuleType("modules"); modules.__path__ = []
 scripts = types.ModuleType("modules.scripts"); scripts.Script = type("Script", (), {}); scripts.AlwaysVisible = object()
 scripts.scripts_data = []
 callbacks = types.ModuleType("modules.script_callbacks"); unload = []
-callbacks.on_before_ui = lambda f: None
+callbacks.on_before_ui = callbacks.on_cfg_denoiser = callbacks.on_cfg_after_cfg = lambda f: None
 callbacks.on_script_unloaded = unload.append
 shared = types.ModuleType("modules.shared")
 for name, module in dict(scripts=scripts, script_callbacks=callbacks, shared=shared).items():

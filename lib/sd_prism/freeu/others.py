@@ -180,16 +180,15 @@ def _forge(params: Mapping[str, Any]) -> Read:
 def _forge_presets(text: str) -> dict[str, Read]:
     """The list of (name, b1, b2, s1, s2, start, end) that the file assigns to `presets_custom`."""
     try:
-        tree = ast.parse(text)
-        found = [
-            ast.literal_eval(node.value)
-            for node in tree.body
+        rows = [
+            row
+            for node in ast.parse(text).body
             if isinstance(node, ast.Assign) and any(ast.unparse(x) == "presets_custom" for x in node.targets)
+            for row in ast.literal_eval(node.value)
         ]
-        return {
-            str(name): _forge(dict(zip(FORGE, [True, *numbers]))) for presets in found for name, *numbers in presets
-        }
+        read = {str(name): _forge(dict(zip(FORGE, [True, *numbers], strict=True))) for name, *numbers in rows}
     except (SyntaxError, ValueError, TypeError) as error:
-        raise PrismError(
-            f"The file is neither a presets.json nor a freeu_presets.py that can be read: {error}"
-        ) from error
+        raise PrismError(f"The file is no presets.json, and no freeu_presets.py that can be read: {error}") from error
+    if not read:
+        raise PrismError("The file is no presets.json, and no freeu_presets.py: it has no list presets_custom")
+    return read

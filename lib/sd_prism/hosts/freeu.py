@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modules import shared
 
+from .. import infotext
 from ..errors import PrismError
-from ..settings import FREEU
+from ..freeu import others
+from ..settings import FREEU, Value
+from .progress import progress
 from .undo import undo
-from .webui import PanelHost
+from .webui import PanelHost, log
 
-host = PanelHost(FREEU)
+NEIGHBOURS = {
+    "FreeU Stages": "the extension FreeU (sd-webui-freeu)",
+    "freeu_enabled": "the webui's FreeU Integrated",
+    "FreeU": "the webui's own FreeU",
+}
+
+
+class FreeUHost(PanelHost):
+    """Also reads what other programs write of their FreeU, in arguments and in infotexts."""
+
+    def arguments(self, p: Any, args: Sequence[object]) -> Sequence[object]:
+        read = others.from_arguments(args, steps=p.steps)
+        if read is None:
+            return args
+        for note in read.notes:
+            self.remark(p, note)
+        return [read.values]
+
+    def pasted(self, params: Mapping[str, Any]) -> dict[str, Value]:
+        """Our own key first; else another program's FreeU."""
+        try:
+            read = None if self.panel.title in params else others.from_infotext(params)
+            if read is not None:
+                return self.panel.read(read.values)
+        except PrismError as error:
+            log.warning("%s left a pasted FreeU out: %s", self.panel.title, error)
+        return infotext.loads(self.panel, params.get(self.panel.title))
+
+
+host = FreeUHost(FREEU)
+
+
+def register() -> None:
+    host.register()
+    progress.register()
 
 
 def ui(script: Any) -> list[Any]:
@@ -27,28 +65,72 @@ def ui(script: Any) -> list[Any]:
 def process(p: Any, args: Sequence[object]) -> None:
     """Start of a job; also the clean-up after one that ended in an exception."""
     undo.close(FREEU.name)
-    host.begin(p, args)
+    values = host.begin(p, args, family=_family())
+    if values and FREEU.presets.get(str(values["preset"])) == {}:
+        _explain(p, str(values["preset"]))
+
+
+def before_batch() -> None:
+    progress.begin_batch()
 
 
 def before_sampling(p: Any) -> None:
     """Every pass hooks the UNet that is live now: a hires checkpoint or a refiner may have replaced it."""
     undo.close(FREEU.name)
+    progress.begin_pass()
     values = host.current(p)
     if values is None:
         return
     from .. import freeu
 
-    b1, b2, s1, s2 = (float(values[name]) for name in ("b1", "b2", "s1", "s2"))
-    settings = freeu.FreeU(b1=b1, b2=b2, s1=s1, s2=s2, version=int(values["version"]))
+    hires = bool(getattr(p, "is_hr_pass", False))
     try:
+        settings = freeu.FreeU.of(values, steps=_steps(p, hires))
         _refuse_other_unet()
-        undo.enter(FREEU.name, freeu.attach(shared.sd_model.model.diffusion_model, settings))
+        if settings.compatible:
+            where = progress.calls_through_all_passes
+        else:
+            where = progress.sigma if settings.domain == "sigma" else progress.steps
+        unet = shared.sd_model.model.diffusion_model
+        enlarged = _enlarged(p) if hires else 1.0
+        undo.enter(FREEU.name, freeu.attach(unet, settings, where, hires=hires, enlarged=enlarged))
     except PrismError as error:
         host.fail(p, error)
+        return
+    for key, name in NEIGHBOURS.items():
+        if key in p.extra_generation_params:
+            host.remark(p, f"{name} is on as well, so FreeU acts twice; switch one of them off")
 
 
 def after_sampling() -> None:
     undo.close(FREEU.name)
+
+
+def _family() -> str:
+    """The loaded model's family, as presets name it."""
+    model = shared.sd_model
+    return next((name for name in ("sdxl", "sd2", "sd1") if getattr(model, f"is_{name}", False)), "")
+
+
+def _explain(p: Any, preset: str) -> None:
+    from ..freeu.presets import PRESETS
+
+    if preset in PRESETS and PRESETS[preset].note:
+        host.remark(p, PRESETS[preset].note)
+
+
+def _steps(p: Any, hires: bool) -> int:
+    """The steps that this pass will take."""
+    if hires:
+        return int(p.hr_second_pass_steps or p.steps)
+    if getattr(p, "init_images", None):
+        return int(min(p.denoising_strength, 0.999) * p.steps) + 1
+    return int(p.steps)
+
+
+def _enlarged(p: Any) -> float:
+    """How many times larger the hires pass's sides are than the first's, their geometric mean."""
+    return math.sqrt(p.hr_upscale_to_x * p.hr_upscale_to_y / (p.width * p.height))
 
 
 def _refuse_other_unet() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modules import script_callbacks, scripts
@@ -34,13 +34,21 @@ class PanelHost:
         """One function per component; a picture without our key switches the panel off, explicitly."""
 
         def reader(name: str) -> Callable[[dict[str, Any]], Value]:
-            return lambda params: infotext.loads(self.panel, params.get(self.panel.title))[name]
+            return lambda params: self.pasted(params)[name]
 
         return [(component, reader(name)) for name, component in zip(self.panel.names, components)]
 
+    def pasted(self, params: Mapping[str, Any]) -> dict[str, Value]:
+        """The values that a pasted infotext stands for."""
+        return infotext.loads(self.panel, params.get(self.panel.title))
+
     # --- one job
 
-    def begin(self, p: Any, args: Sequence[object]) -> dict[str, Value] | None:
+    def arguments(self, p: Any, args: Sequence[object]) -> Sequence[object]:
+        """The script's arguments in our form."""
+        return args
+
+    def begin(self, p: Any, args: Sequence[object], family: str | None = None) -> dict[str, Value] | None:
         """Reads this job's values onto `p` and its infotext; None when the panel is off or its input is bad.
 
         Cells of an X/Y/Z grid share one infotext dictionary, so our keys go first.
@@ -49,7 +57,7 @@ class PanelHost:
             p.extra_generation_params.pop(key, None)
         setattr(p, self.attribute, None)
         try:
-            values = self._values(p, args)
+            values = self._values(p, self.arguments(p, args), family)
         except PrismError as error:
             self.fail(p, error)
             return None
@@ -59,16 +67,17 @@ class PanelHost:
         p.extra_generation_params[self.panel.title] = infotext.dumps(self.panel, values)
         return values
 
-    def _values(self, p: Any, args: Sequence[object]) -> dict[str, Value]:
-        values = self.panel.read(args)
+    def _values(self, p: Any, args: Sequence[object], family: str | None) -> dict[str, Value]:
+        values = self.panel.read(args, family)
         cell = getattr(p, "_prism_xyz", {}).get(self.panel.name)
         if not cell:
             return values
         if not self.panel["enabled"].check(cell.get("enabled", True), self.panel.title):
             return {"enabled": False}
         if str(cell.get("preset", CUSTOM)).casefold() != CUSTOM.casefold():
-            values = {}  # the preset's own values, not the panel's
-        return self.panel.read({**values, "enabled": True, **cell})
+            # the preset's own values, not the panel's
+            values = {name: value for name, value in values.items() if name not in self.panel.filled}
+        return self.panel.read({**values, "enabled": True, **cell}, family)
 
     def current(self, p: Any) -> dict[str, Value] | None:
         return getattr(p, self.attribute, None)
@@ -79,8 +88,12 @@ class PanelHost:
         setattr(p, self.attribute, None)
         p.extra_generation_params.pop(self.panel.title, None)
         p.extra_generation_params[self.error_key] = str(error)
+        self.remark(p, str(error))
+
+    def remark(self, p: Any, text: str) -> None:
+        """Shows a text under the picture."""
         if hasattr(p, "comment"):
-            p.comment(f"{self.panel.title}: {error}")
+            p.comment(f"{self.panel.title}: {text}")
 
     # --- registration, from the script file, at every load
 

@@ -35,7 +35,7 @@ def wire_presets(panel: Panel, components: dict[str, Any]) -> None:
 
     `input` fires for the user's hand only, so neither answers the other, nor a paste.
     """
-    filled = [name for name in panel.names if any(name in preset for preset in panel.presets.values())]
+    filled = panel.filled
     targets = [components[name] for name in filled]
 
     def fill(name: str, *current: Value) -> list[Value]:
