@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import platform
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from ..freeu.backbone import backbone_
 from ..freeu.filter import skip_filter, skip_filter_
@@ -20,18 +23,44 @@ from ..freeu.filter import skip_filter, skip_filter_
 Row = dict[str, Any]
 SKIPS = ((1280, 8, 8), (1280, 16, 16), (640, 32, 32), (320, 64, 64), (640, 64, 64), (320, 128, 128), (640, 52, 38))
 BACKBONES = ((1280, 32, 32), (640, 64, 64), (640, 128, 128))
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+# Every concatenation of a decoder: backbone channels, skip channels, side of the latent; for 512 and 1024 pixels.
+DECODERS = {
+    "SD 1.5": tuple(
+        (h, skip, side)
+        for side, widths in (
+            (8, ((1280, 1280),) * 3),
+            (16, ((1280, 1280), (1280, 1280), (1280, 640))),
+            (32, ((1280, 640), (640, 640), (640, 320))),
+            (64, ((640, 320), (320, 320), (320, 320))),
+        )
+        for h, skip in widths
+    ),
+    "SDXL": tuple(
+        (h, skip, side)
+        for side, widths in (
+            (32, ((1280, 1280), (1280, 1280), (1280, 640))),
+            (64, ((1280, 640), (640, 640), (640, 320))),
+            (128, ((640, 320), (320, 320), (320, 320))),
+        )
+        for h, skip in widths
+    ),
+}
+FACTORS = {1280: (1.5, 0.9), 640: (1.6, 0.2)}  # b and s by the width of the backbone
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 BATCH, ROUNDS, SECONDS = 2, 30, 2.0
 
 
-def run(dtypes: tuple[str, ...] = ("f32", "bf16")) -> dict[str, Any]:
-    """Rows of milliseconds and of ratios to ours, for skip filter and backbone gain; well under 90 seconds."""
+def run(
+    dtypes: tuple[str, ...] = ("f32", "bf16", "f16"), decoders: tuple[str, ...] = tuple(DECODERS)
+) -> dict[str, Any]:
+    """Rows of milliseconds and of ratios to ours, for skip filter, backbone gain and whole decoders."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             rows = [skip_row(shape, name) for name in dtypes for shape in SKIPS]
             rows += [backbone_row(shape, name) for name in dtypes for shape in BACKBONES]
+            rows += [decoder_row(family, name) for name in dtypes if name != "f16" for family in decoders]
     finally:
         torch.set_num_threads(threads)
     return {"bench": "freeu", "torch": torch.__version__, "machine": platform.machine(), "threads": 1, "rows": rows}
@@ -42,6 +71,7 @@ def skip_row(shape: tuple[int, int, int], dtype: str) -> Row:
     x = torch.randn(BATCH, *shape, generator=torch.Generator().manual_seed(0)).to(DTYPES[dtype])
     out, work = torch.empty_like(x), x.clone()
     error = (skip_filter(x, 0.2).float() - fft_filter(x.float(), 0.2)).abs().max().item()
+    memory = {"ours": peak(lambda: skip_filter_(work, 0.9), x), "diffusers": peak(lambda: fft_filter(x, 0.2), x)}
     times = measure(
         {
             "ours": lambda: skip_filter_(work, 0.9),
@@ -51,7 +81,7 @@ def skip_row(shape: tuple[int, int, int], dtype: str) -> Row:
             "floor": lambda: torch.mul(x, 0.2, out=out),
         }
     )
-    return row("skip filter", shape, dtype, times, error)
+    return {**row("skip filter", shape, dtype, times, error), "memory": memory}
 
 
 def backbone_row(shape: tuple[int, int, int], dtype: str) -> Row:
@@ -69,11 +99,96 @@ def backbone_row(shape: tuple[int, int, int], dtype: str) -> Row:
     return row("backbone v2", shape, dtype, times, error)
 
 
-def row(what: str, shape: tuple[int, int, int], dtype: str, times: dict[str, float], error: float) -> Row:
+class Live(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make and still hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {storage_of(one) for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for made in tree_flatten(out)[0]:
+            if isinstance(made, Tensor) and storage_of(made) not in given | self.known:
+                self.hold(made)
+        return out
+
+    def hold(self, made: Tensor) -> None:
+        where, size = storage_of(made), made.untyped_storage().nbytes()
+        self.known.add(where)
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(made.untyped_storage(), self.release, where, size)
+
+    def release(self, where: int, size: int) -> None:
+        self.known.discard(where)
+        self.now -= size
+
+
+def storage_of(x: Tensor) -> int:
+    return x.untyped_storage()._cdata
+
+
+def peak(call: Callable[[], object], x: Tensor) -> float:
+    """The most memory that `call` holds at a time, in sizes of x."""
+    call()  # tables that stay are made by the first call
+    with Live() as live:
+        call()
+    return live.most / (x.numel() * x.element_size())
+
+
+def decoder_row(family: str, dtype: str) -> Row:
+    """One UNet evaluation's concatenations, version 2: milliseconds beyond the plain concatenations, the floor."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [
+        tuple(torch.randn(BATCH, c, side, side, generator=generator).to(DTYPES[dtype]) for c in (h, skip))
+        for h, skip, side in DECODERS[family]
+    ]
+
+    def each(work: Callable[[Tensor, Tensor], object]) -> Callable[[], None]:
+        def all_of_them() -> None:
+            for h, skip in parts:
+                work(h, skip)
+
+        return all_of_them
+
+    times = measure({"floor": each(plain), "ours": each(ours), "diffusers": each(peer)})
+    times = {name: ms - times["floor"] if name != "floor" else ms for name, ms in times.items()}
+    error = max((ours(h, skip).float() - peer(h, skip).float()).abs().max().item() for h, skip in parts)
+    return row("decoder", (len(parts), 0, 0), dtype, times, error, name=family)
+
+
+def plain(h: Tensor, skip: Tensor) -> Tensor:
+    return torch.cat([h, skip], 1)
+
+
+def ours(h: Tensor, skip: Tensor) -> Tensor:
+    """As the hook does: both parts in place in the concatenation."""
+    x = torch.cat([h, skip], 1)
+    if h.shape[1] in FACTORS:
+        b, s = FACTORS[h.shape[1]]
+        backbone_(x[:, : h.shape[1]], b)
+        skip_filter_(x[:, h.shape[1] :], s)
+    return x
+
+
+def peer(h: Tensor, skip: Tensor) -> Tensor:
+    """As Comfy and Forge do: both parts, then the concatenation."""
+    if h.shape[1] in FACTORS:
+        b, s = FACTORS[h.shape[1]]
+        h, skip = mean_gain(h.clone(), b), fft_filter(skip, s)
+    return torch.cat([h, skip], 1)
+
+
+def row(
+    what: str, shape: tuple[int, int, int], dtype: str, times: dict[str, float], error: float, name: str = ""
+) -> Row:
     ratios = {name: ms / times["ours"] for name, ms in times.items() if name != "ours"}
     return {
         "what": what,
-        "shape": "x".join(map(str, (BATCH, *shape))),
+        "shape": name or "x".join(map(str, (BATCH, *shape))),
         "dtype": dtype,
         "ms": times,
         "ratio": ratios,

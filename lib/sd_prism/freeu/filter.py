@@ -186,6 +186,7 @@ def tiles(x: Tensor) -> Iterator[Tensor]:
     if x.device.type != "cpu" or x.dtype == torch.bfloat16 or (plane <= SMALL and x.dtype != torch.float16):
         yield x
         return
-    step = c if x.stride(1) == 1 else max(16, TILE // plane)
+    tile = TILE // 4 if x.dtype == torch.float16 else TILE  # fp16 gets an fp32 copy of each
+    step = c if x.stride(1) == 1 else max(GROUP, tile // plane)
     for i, j in product(range(n), range(0, c, step)):
         yield x[i : i + 1, j : j + step]
