@@ -52,4 +52,4 @@ class PrismFreeU(scripts.Script):
         freeu.after_sampling()
 
     def postprocess(self, p, processed, *args):
-        freeu.after_sampling()
+        freeu.after_job(p, processed)

@@ -21,7 +21,7 @@ ITEM = re.compile(r'(\w+)=("(?:[^"\\\n]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"(?=\s*
 
 def dumps(panel: Panel, values: Mapping[str, Value]) -> str:
     """The infotext value of a panel that is on: all but the switch itself, and quiet fields that are at rest."""
-    fields = [one for one in panel.fields if one.name != "enabled"]
+    fields = [one for one in panel.fields if one.name != "enabled" and not one.once]
     shown = {one.name: values[one.name] for one in fields if not one.quiet or values[one.name] != one.default}
     if shown.get("preset") == CUSTOM:
         del shown["preset"]

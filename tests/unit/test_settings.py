@@ -13,7 +13,7 @@ def test_positional_order_of_freeu_is_frozen():
     stages = [f"{name}{k}" for k in "123" for name in ("offset", "width", "cutoff", "high")]
     assert " ".join(FREEU.names) == (
         "enabled preset version b1 s1 b2 s2 strength start stop smoothness schedule hires_schedule domain rule b3 s3 "
-        f"{' '.join(stages)} symmetric keep_mean hires_radius blocks compatible"
+        f"{' '.join(stages)} symmetric keep_mean hires_radius blocks compatible compare measure"
     )
 
 
@@ -47,6 +47,8 @@ def test_labels_titles_and_infotext_keys_are_frozen():
         "Grow with hires",
         "Block overrides",
         "Repeat sd-webui-freeu",
+        "Also draw without",
+        "Measure",
     ]
 
 
@@ -144,8 +146,16 @@ def test_infotext_round_trip(given_values):
     assert not set(text) & set(",:\n")
     again = infotext.loads(FREEU, text)
     assert again.keys() == complete.keys()
-    for name, value in complete.items():
+    for name in ("enabled", "preset", *FREEU.kept):
+        value = complete[name]
         assert again[name] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value)
+
+
+def test_what_is_for_this_run_only_is_not_kept():
+    once = [one.name for one in FREEU.fields if one.once]
+    assert once == ["compare", "measure"] and not set(once) & set(FREEU.kept)
+    text = infotext.dumps(FREEU, FREEU.read(dict.fromkeys(once, True)))
+    assert all(infotext.loads(FREEU, text)[name] is False for name in once)
 
 
 def test_infotext_is_by_value():

@@ -180,7 +180,7 @@ def flattens(x: Tensor) -> bool:
 
 
 def tiles(x: Tensor) -> Iterator[Tensor]:
-    """Views that cover x: all of it at once, or on a CPU, where planes are large, some channels of a sample at a time."""
+    """Views that cover x: all of it at once, or, for large planes on a CPU, some channels of a sample at a time."""
     n, c, height, width = x.shape
     plane = height * width
     if x.device.type != "cpu" or x.dtype == torch.bfloat16 or (plane <= SMALL and x.dtype != torch.float16):

@@ -19,6 +19,7 @@ from ..errors import PrismError
 from ..schedule import Curve
 from .backbone import backbone_
 from .filter import skip_filter_
+from .measure import Measured, measured
 from .value import FreeU, Stage
 
 log = logging.getLogger("prism")
@@ -51,6 +52,7 @@ def attach(
     *,
     hires: bool = False,
     enlarged: float = 1.0,
+    measurements: dict[int, Measured] | None = None,
 ) -> Iterator[Attached]:
     """FreeU on an LDM or diffusers UNet for the length of a `with` block; identity settings install nothing.
 
@@ -58,6 +60,7 @@ def attach(
         progress: where the run stands, from 0 to 1; asked once a concatenation, and only where the strength changes.
         hires: take the curve of the hires pass.
         enlarged: how many times this pass's latents are larger than the first's, for `hires_radius`.
+        measurements: is filled with the latest measurement of each stage's first concatenation, if given.
     """
     curve = settings.curve(hires)
     if settings.identity or curve.constant == 0:
@@ -72,6 +75,8 @@ def attach(
         for index, stage in planned(settings, numbers).items():
             if not stage.identity:
                 work = Reweight(concats[index], stage, settings, curve, progress, enlarged)
+                if measurements is not None and numbers[index] and numbers.index(numbers[index]) == index:
+                    work.measured_as = (measurements, numbers[index])
                 handles.callback(concats[index].module.register_forward_pre_hook(work).remove)
         first, second, third = (numbers.count(number) for number in (1, 2, 3))
         yield Attached(layout, len(concats), (first, second, third))
@@ -103,6 +108,7 @@ class Reweight:
         self.concat, self.stage, self.settings, self.progress, self.curve = concat, stage, settings, progress, curve
         self.least = max(1, round(enlarged)) if settings.hires_radius else 1
         self.said = False
+        self.measured_as: tuple[dict[int, Measured], int] | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
         x: Tensor = args[0]
@@ -114,7 +120,11 @@ class Reweight:
             return None
         kept = torch.is_grad_enabled() or x.requires_grad  # checkpointing runs the module again on the same buffer
         x = x.clone() if kept else x
+        before = x[:1].clone() if self.measured_as else None
         self.apply(x, stage)
+        if self.measured_as and before is not None:
+            (found, number), h = self.measured_as, self.concat.h
+            found[number] = measured(before[:, h:], x[:, h:], before[:, :h], stage.b, self.settings.version)
         return (x, *args[1:]) if kept else None
 
     def fits(self, x: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,6 +47,8 @@ class FreeUHost(PanelHost):
 
 
 host = FreeUHost(FREEU)
+measurements: dict[int, Any] = {}  # of the last run that was measured, by stage
+WITHOUT = "_prism_freeu_without"  # marks the second run of a comparison
 
 
 def register() -> None:
@@ -54,9 +57,9 @@ def register() -> None:
 
 
 def ui(script: Any) -> list[Any]:
-    from ..panels import freeu
+    from ..panels import freeu, measurement
 
-    components = freeu.build(script.elem_id)
+    components = freeu.build(script.elem_id, lambda: measurement.html(measurements))
     script.infotext_fields = host.paste_fields(components)
     script.paste_field_names = [FREEU.title]
     return components
@@ -65,7 +68,7 @@ def ui(script: Any) -> list[Any]:
 def process(p: Any, args: Sequence[object]) -> None:
     """Start of a job; also the clean-up after one that ended in an exception."""
     undo.close(FREEU.name)
-    values = host.begin(p, args, family=_family())
+    values = host.begin(p, [False] if getattr(p, WITHOUT, False) else args, family=_family())
     if values and FREEU.presets.get(str(values["preset"])) == {}:
         _explain(p, str(values["preset"]))
 
@@ -93,7 +96,9 @@ def before_sampling(p: Any) -> None:
             where = progress.sigma if settings.domain == "sigma" else progress.steps
         unet = shared.sd_model.model.diffusion_model
         enlarged = _enlarged(p) if hires else 1.0
-        undo.enter(FREEU.name, freeu.attach(unet, settings, where, hires=hires, enlarged=enlarged))
+        found = measurements if values["measure"] else None
+        attached = freeu.attach(unet, settings, where, hires=hires, enlarged=enlarged, measurements=found)
+        undo.enter(FREEU.name, attached)
     except PrismError as error:
         host.fail(p, error)
         return
@@ -104,6 +109,39 @@ def before_sampling(p: Any) -> None:
 
 def after_sampling() -> None:
     undo.close(FREEU.name)
+
+
+def after_job(p: Any, processed: Any) -> None:
+    """Draws the same pictures without FreeU, if asked, and puts each pair side by side before them."""
+    undo.close(FREEU.name)
+    values = host.current(p)
+    if not values or not values["compare"]:
+        return
+    from modules import processing
+
+    first = processed.index_of_first_image
+    plain = copy.copy(p)
+    plain.seed, plain.subseed, plain.extra_generation_params = list(p.all_seeds), list(p.all_subseeds), {}
+    plain.do_not_save_grid = True
+    plain._prism_xyz = {name: cell for name, cell in getattr(p, "_prism_xyz", {}).items() if name != FREEU.name}
+    setattr(plain, WITHOUT, True)
+    without = processing.process_images(plain)
+    others, texts = without.images[without.index_of_first_image :], without.infotexts[without.index_of_first_image :]
+    pairs = [side_by_side(*pair) for pair in zip(processed.images[first:], others)]
+    infotexts = processed.infotexts[first : first + len(pairs)]
+    for pair, text in zip(pairs, infotexts):
+        pair.info["parameters"] = text
+    processed.images[:] = [*pairs, *processed.images, *others]
+    processed.infotexts[:] = [*infotexts, *processed.infotexts, *texts]
+    processed.index_of_first_image += len(pairs)
+
+
+def side_by_side(one: Any, other: Any) -> Any:
+    """Two pictures as one: with FreeU on the left, without it on the right."""
+    both = one.copy().resize((one.width + other.width, max(one.height, other.height)))
+    both.paste(one, (0, 0))
+    both.paste(other, (one.width, 0))
+    return both
 
 
 def _family() -> str:

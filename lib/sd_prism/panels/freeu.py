@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -11,13 +12,14 @@ from .compat import switch
 from .controls import ElemId, control, preset_menu, wire_presets
 
 FACTORS = ("version", "rule"), ("b1", "s1"), ("b2", "s2"), ("b3", "s3")
-SCHEDULE = ("start", "stop", "smoothness"), ("schedule", "hires_schedule"), ("domain", "hires_radius")
+SCHEDULE = ("start", "stop", "smoothness"), ("domain", "hires_radius")
+CURVES = ("schedule", "hires_schedule")
 DETAILS = tuple(tuple(f"{name}{k}" for name in ("offset", "width", "cutoff", "high")) for k in "123")
 FILTER = ("symmetric", "keep_mean", "compatible"), ("blocks",)
 
 
-def build(elem_id: ElemId) -> list[Any]:
-    """Draws the panel; the components in the order of the declaration."""
+def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
+    """Draws the panel; the components in the order of the declaration. `measurement` is HTML of the last one."""
     made: dict[str, Any] = {}
 
     def rows(*names: tuple[str, ...]) -> None:
@@ -30,11 +32,31 @@ def build(elem_id: ElemId) -> list[Any]:
         with gr.Row(elem_classes=["prism"]):
             made["preset"] = preset_menu(FREEU, elem_id)
             made["strength"] = control(FREEU["strength"], elem_id)
+        with gr.Row(elem_classes=["prism"]):
+            gr.HTML('<div class="prism-gains"></div>', elem_id=elem_id("gains"))
+            with gr.Column():
+                made["compare"] = control(FREEU["compare"], elem_id)
+                gr.Button("Generate A/B", elem_id=elem_id("ab"))
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
             rows(*FACTORS)
             with gr.Accordion("Schedule", open=False, elem_id=elem_id("schedule_part")):
                 rows(*SCHEDULE)
+                with gr.Row(elem_classes=["prism"]):
+                    for name in CURVES:
+                        with gr.Column():
+                            gr.HTML(_editor(name), elem_id=elem_id(f"{name}_editor"))
+                            made[name] = control(FREEU[name], elem_id)
             with gr.Accordion("Stages in detail", open=False, elem_id=elem_id("details")):
                 rows(*DETAILS, *FILTER)
+            with gr.Accordion("Measurement", open=False, elem_id=elem_id("measurement")):
+                made["measure"] = control(FREEU["measure"], elem_id)
+                show = gr.Button("Show the last measurement", elem_id=elem_id("show"))
+                shown = gr.HTML(elem_id=elem_id("measured"))
+                show.click(measurement, [], [shown], show_progress="hidden")
         wire_presets(FREEU, made)
     return [made[name] for name in FREEU.names]
+
+
+def _editor(name: str) -> str:
+    """Where the page draws the curve of a field."""
+    return f'<div class="prism-curve" data-field="{name}" data-label="{FREEU[name].label}"></div>'

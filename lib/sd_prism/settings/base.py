@@ -23,7 +23,8 @@ class Field:
     """One setting. Its kind is the type of its default; `choices` makes it a menu, `low`..`high` a slider.
 
     A `quiet` one is written into the infotext only where it is not its default. `normal` gives a text in its normal
-    form, or raises PrismError where it cannot be read; an empty text is always allowed.
+    form, or raises PrismError where it cannot be read; an empty text is always allowed. One that is for this run `once`
+    is no property of the picture: infotext and presets leave it out.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Field:
     since: str = "0.1.0"
     quiet: bool = False
     normal: Callable[[str], str] | None = None
+    once: bool = False
 
     def check(self, value: object, where: str) -> Value:
         """The value in this field's type, or an error that names the field, the range and the nearest valid value."""
@@ -126,6 +128,11 @@ class Panel:
     def names(self) -> tuple[str, ...]:
         return tuple(one.name for one in self.fields)
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The settings that belong to a picture, and so to its infotext and to presets."""
+        return tuple(one.name for one in self.fields if not one.once and one.name not in ("enabled", "preset"))
+
     def defaults(self) -> dict[str, Value]:
         return {one.name: one.default for one in self.fields}
 
@@ -197,7 +204,7 @@ class Panel:
                 "name": {"type": "string", "minLength": 1},
                 "values": {
                     "type": "object",
-                    "properties": {key: properties[key] for key in self.names if key not in ("enabled", "preset")},
+                    "properties": {key: properties[key] for key in self.kept},
                 },
             },
         }

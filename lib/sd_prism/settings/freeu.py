@@ -51,6 +51,10 @@ def _switch(name: str, label: str, doc: str) -> Field:
     return Field(name, label, False, doc, quiet=True)
 
 
+def _once(name: str, label: str, doc: str) -> Field:
+    return Field(name, label, False, doc, quiet=True, once=True)
+
+
 FREEU = Panel(
     title="Prism FreeU",
     name="freeu",
@@ -143,6 +147,8 @@ FREEU = Panel(
             "Repeat sd-webui-freeu",
             "Repeat its pictures: one channel more than a half, and a schedule that counts through all passes.",
         ),
+        _once("compare", "Also draw without", "Draw the same picture without FreeU as well, side by side."),
+        _once("measure", "Measure", "Measure the skips' spectrum and version 2's map in this run."),
     ),
     presets=PRESETS,
     automatic=lambda family: freeu_presets.of_family(family).name,
