@@ -260,6 +260,7 @@ def load_scripts() -> None:
     global current_basedir, scripts_txt2img, scripts_img2img
     scripts_data.clear()
     script_callbacks.clear_callbacks()
+    extensions.list_extensions()
     for file in list_scripts("scripts", ".py"):
         kept = list(sys.path)
         sys.path.insert(0, file.basedir)

@@ -9,7 +9,13 @@ from sd_prism.errors import OutOfRange, PrismError
 
 from modules.options import OptionInfo, options_section
 
-restricted_opts: set[str] = {"outdir_samples", "outdir_txt2img_samples", "outdir_txt2img_grids"}
+restricted_opts: set[str] = {
+    "outdir_samples",
+    "outdir_txt2img_samples",
+    "outdir_img2img_samples",
+    "outdir_txt2img_grids",
+    "outdir_img2img_grids",
+}
 
 PICTURES = ("png", "jpg", "jpeg", "webp")
 # What the studio can do of settings with a fixed set of values; the host knows more emphases and noise sources.
@@ -101,7 +107,9 @@ def templates() -> dict[str, OptionInfo]:
             ("saving-paths", "Paths for saving", "saving"),
             {
                 "outdir_txt2img_samples": OptionInfo("", "Output directory for txt2img images"),
+                "outdir_img2img_samples": OptionInfo("", "Output directory for img2img images"),
                 "outdir_txt2img_grids": OptionInfo("", "Output directory for txt2img grids"),
+                "outdir_img2img_grids": OptionInfo("", "Output directory for img2img grids"),
             },
         ),
         **options_section(
@@ -142,6 +150,10 @@ def templates() -> dict[str, OptionInfo]:
                 "infotext_skip_pasting": OptionInfo([], "Disregard fields from pasted infotext"),
                 "disable_weights_auto_swap": OptionInfo(True, "Disregard checkpoint information from pasted infotext"),
             },
+        ),
+        **options_section(
+            (None, "Hidden page"),
+            {"disabled_extensions": OptionInfo([], "Disable these extensions")},
         ),
         **options_section(
             ("live-preview", "Live previews", "ui"),
