@@ -107,7 +107,7 @@ def test_an_infotext_fills_what_the_request_leaves_open(client, recorder):
         ({"alwayson_scripts": {"nobody": {"args": []}}}, 422, ["Script not found", '"nobody"', "test recorder"]),
         ({"alwayson_scripts": {"test recorder": [1]}}, 422, ['must look like {"args": [...]}']),
         ({"script_name": "nobody"}, 422, ["Script not found"]),
-        ({"enable_hr": True}, 422, ["enable_hr is not available"]),
+        ({"refiner_checkpoint": "x"}, 422, ["refiner_checkpoint is nothing that the studio can do"]),
         ({"override_settings": {"sd_model_checkpoint": "tony"}}, 404, ["checkpoint", "tiny.safetensors"]),
         ({"override_settings": {"sd_model_checkpoint": "zdamaged"}}, 422, ["zdamaged.safetensors", "damaged"]),
         ({"override_settings": {"no_such": 1}}, 422, ['setting "no_such"']),

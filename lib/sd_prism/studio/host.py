@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import sys
@@ -133,15 +134,23 @@ def open_host(
     shared.opts.load(shared.config_filename())
 
 
+TABS = ("txt2img", "img2img")
 _defaults: dict[str, list] = {}
+
+
+def runner_of(tab: str) -> Any:
+    """The scripts of a tab: "txt2img" or "img2img"."""
+    from modules import scripts
+
+    return {"txt2img": scripts.scripts_txt2img, "img2img": scripts.scripts_img2img}[tab]
 
 
 def remember_defaults() -> None:
     """Collect the default arguments of all scripts, once per start."""
-    from modules import scripts
     from modules.api import requests
 
-    _defaults["txt2img"] = requests.default_script_args(scripts.scripts_txt2img)
+    for tab in TABS:
+        _defaults[tab] = requests.default_script_args(runner_of(tab))
 
 
 @dataclass
@@ -161,24 +170,24 @@ def run(
     is_api: bool = True,
     listener: Callable[[Any], None] | None = None,
 ) -> Outcome:
-    """Run a Txt2ImgRequest; waits for the job before it.
+    """Run a Txt2ImgRequest or an Img2ImgRequest; waits for the jobs before it.
 
     Args:
         args: values of all script components, when the page has them; else they come from the request.
         listener: called with the host's state after each step.
     """
-    from modules import call_queue, scripts, shared
+    from modules import call_queue, shared
     from modules.api import requests
 
-    runner = scripts.scripts_txt2img
+    runner = runner_of(request.tab)
     requests.check_letters(request)
     pasted = requests.apply_infotext(request, runner)
     requests.check(request)
     if args is None:
-        args = requests.script_args(request, runner, _defaults["txt2img"], pasted)
+        args = requests.script_args(request, runner, _defaults[request.tab], pasted)
     started = time.perf_counter()
     with call_queue.queue_lock, shared.state.listening(listener):
-        shared.state.begin(job="txt2img")
+        shared.state.begin(job=f"scripts_{request.tab}")
         try:
             requests.set_native_size(request)
             processed, p = _process(request, list(args), is_api)
@@ -187,34 +196,27 @@ def run(
     return Outcome(processed, p, list(args), time.perf_counter() - started)
 
 
-_NOT_FOR_P = {
-    "sampler_index",
-    "script_name",
-    "script_args",
-    "alwayson_scripts",
-    "infotext",
-    "send_images",
-    "save_images",
-    "refiner_checkpoint",
-    "styles",
-}
-
-
 def _process(request: Any, args: list, is_api: bool) -> tuple[Any, Any]:
     from contextlib import closing
 
-    from modules import processing, scripts, shared
+    from modules import processing, shared
 
-    fields = {k: v for k, v in request.model_dump().items() if k not in _NOT_FOR_P}
+    kinds = {
+        "txt2img": "StableDiffusionProcessingTxt2Img",
+        "img2img": "StableDiffusionProcessingImg2Img",
+    }
+    kind, runner = getattr(processing, kinds[request.tab]), runner_of(request.tab)
+    taken = {field.name for field in dataclasses.fields(kind) if field.init} - {"sampler_index"}
+    given = {name: value for name, value in request if name in taken}
     if is_api:
-        fields["do_not_save_samples"] = fields["do_not_save_grid"] = not request.save_images
-    with closing(processing.StableDiffusionProcessingTxt2Img(**fields)) as p:
+        given["do_not_save_samples"] = given["do_not_save_grid"] = not request.save_images
+    with closing(kind(**given)) as p:
         p.is_api = is_api
-        p.scripts = scripts.scripts_txt2img
-        p.outpath_samples = shared.opts.outdir_txt2img_samples
-        p.outpath_grids = shared.opts.outdir_txt2img_grids
+        p.scripts = runner
+        p.outpath_samples = getattr(shared.opts, f"outdir_{request.tab}_samples")
+        p.outpath_grids = getattr(shared.opts, f"outdir_{request.tab}_grids")
         p.script_args = tuple(args)
-        processed = scripts.scripts_txt2img.run(p, *args) or processing.process_images(p)
+        processed = runner.run(p, *args) or processing.process_images(p)
     return processed, p
 
 
@@ -231,25 +233,23 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def panels_on(args: Sequence[Any]) -> list[str]:
+def panels_on(args: Sequence[Any], tab: str = "txt2img") -> list[str]:
     """Titles of the always-on scripts whose first argument says that they are on."""
-    from modules import scripts
-
     found = []
-    for script in scripts.scripts_txt2img.alwayson_scripts:
+    for script in runner_of(tab).alwayson_scripts:
         first = args[script.args_from] if script.args_to > script.args_from else None
         if first is True or (isinstance(first, dict) and first.get("enabled")):
             found.append(script.title())
     return found
 
 
-def request_of(fields: dict[str, Any]) -> Any:
-    """A Txt2ImgRequest; raises PrismError for values of a wrong type."""
-    from modules.api.models import Txt2ImgRequest
+def request_of(fields: dict[str, Any], tab: str = "txt2img") -> Any:
+    """A Txt2ImgRequest or an Img2ImgRequest; raises PrismError for values of a wrong type."""
+    from modules.api.models import REQUESTS
     from pydantic import ValidationError
 
     try:
-        return Txt2ImgRequest(**fields)
+        return REQUESTS[tab](**fields)
     except ValidationError as error:
         raise PrismError(validation_text(error.errors())) from error
 

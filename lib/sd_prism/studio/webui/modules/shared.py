@@ -37,7 +37,7 @@ def configure() -> None:
     opts.data_labels.clear()
     for key, info in shared_options.templates().items():
         opts.add_option(key, info)
-    for key in ("outdir_txt2img_samples", "outdir_txt2img_grids"):
+    for key in ("outdir_txt2img_samples", "outdir_txt2img_grids", "outdir_img2img_samples", "outdir_img2img_grids"):
         opts.data[key] = os.path.join(
             paths.data_path, "outputs", key.removeprefix("outdir_").replace("samples", "images").replace("_", "-")
         )

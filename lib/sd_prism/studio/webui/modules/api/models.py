@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+# Base64 text or a data URL over HTTP; the page gives PIL pictures.
+Picture = Annotated[Any, WithJsonSchema({"type": "string", "description": "A picture file in base64."})]
 
 
 class ScriptArg(BaseModel):
@@ -42,21 +45,26 @@ class ScriptsList(BaseModel):
     img2img: list[str]
 
 
-class Txt2ImgRequest(BaseModel):
-    """A txt2img job in the host's field names. Fields that the studio does not know are ignored, as in the host."""
+class Request(BaseModel):
+    """What txt2img and img2img share, in the host's field names and defaults.
 
-    model_config = ConfigDict(extra="ignore")
+    Fields that the studio does not know are ignored, as in the host.
+    """
+
+    model_config = ConfigDict(extra="ignore", arbitrary_types_allowed=True)
+
+    tab: ClassVar[str]
 
     prompt: str = ""
     negative_prompt: str = ""
-    styles: list[str] | None = None
-    seed: int = -1
+    styles: list[str] | None = Field(None, description="Names of styles that are put into the prompts.")
+    seed: int = Field(-1, description="-1: a random one.")
     subseed: int = -1
     subseed_strength: float = 0.0
     seed_resize_from_h: int = -1
     seed_resize_from_w: int = -1
     sampler_name: str | None = None
-    sampler_index: str | None = None
+    sampler_index: str | None = Field("Euler", description="An older name of sampler_name.")
     scheduler: str | None = None
     batch_size: int = 1
     n_iter: int = 1
@@ -64,27 +72,77 @@ class Txt2ImgRequest(BaseModel):
     cfg_scale: float = 7.0
     width: int | None = Field(None, description="Pixels, a multiple of 8; the model's native size when left out.")
     height: int | None = Field(None, description="Pixels, a multiple of 8; the model's native size when left out.")
+    restore_faces: bool | None = None
+    tiling: bool | None = None
     do_not_save_samples: bool = False
     do_not_save_grid: bool = False
     eta: float | None = None
+    denoising_strength: float | None = None
+    s_min_uncond: float | None = None
     s_churn: float | None = None
-    s_tmin: float | None = None
     s_tmax: float | None = None
+    s_tmin: float | None = None
     s_noise: float | None = None
     override_settings: dict[str, Any] | None = None
     override_settings_restore_afterwards: bool = True
-    disable_extra_networks: bool = False
-    enable_hr: bool = False
     refiner_checkpoint: str | None = None
-    restore_faces: bool | None = None
-    tiling: bool | None = None
-    script_name: str | None = None
+    refiner_switch_at: float | None = None
+    disable_extra_networks: bool = False
+    firstpass_image: Picture | None = None
+    comments: dict[str, Any] | None = None
+    force_task_id: str | None = None
+    script_name: str | None = Field(None, description="A selectable script, in the words of /sdapi/v1/scripts.")
     script_args: list[Any] = []
-    alwayson_scripts: dict[str, Any] = {}
-    infotext: str | None = None
+    alwayson_scripts: dict[str, Any] = Field({}, description='{"name of a script": {"args": [...]}}')
+    infotext: str | None = Field(None, description="Fills the fields that the request leaves open.")
     send_images: bool = True
     save_images: bool = False
-    force_task_id: str | None = None
+
+
+class Txt2ImgRequest(Request):
+    """A txt2img job."""
+
+    tab = "txt2img"
+
+    enable_hr: bool = False
+    firstphase_width: int = 0
+    firstphase_height: int = 0
+    hr_scale: float = 2.0
+    hr_upscaler: str | None = Field(None, description="A latent mode or a picture upscaler.")
+    hr_second_pass_steps: int = Field(0, description="0: as many as the first pass.")
+    hr_resize_x: int = 0
+    hr_resize_y: int = 0
+    hr_checkpoint_name: str | None = None
+    hr_sampler_name: str | None = None
+    hr_scheduler: str | None = None
+    hr_prompt: str = ""
+    hr_negative_prompt: str = ""
+
+
+class Img2ImgRequest(Request):
+    """An img2img job."""
+
+    tab = "img2img"
+
+    init_images: list[Picture] | None = None
+    resize_mode: int = 0
+    denoising_strength: float | None = 0.75
+    image_cfg_scale: float | None = None
+    mask: Picture | None = None
+    mask_blur_x: int = 4
+    mask_blur_y: int = 4
+    mask_blur: int | None = None
+    mask_round: bool = True
+    inpainting_fill: int = 0
+    inpaint_full_res: bool = True
+    inpaint_full_res_padding: int = 0
+    inpainting_mask_invert: int = 0
+    initial_noise_multiplier: float | None = None
+    latent_mask: Picture | None = None
+    include_init_images: bool = Field(False, description="Give the pictures back in the answer's parameters.")
+
+
+REQUESTS: dict[str, type[Request]] = {"txt2img": Txt2ImgRequest, "img2img": Img2ImgRequest}
 
 
 class TextToImageResponse(BaseModel):

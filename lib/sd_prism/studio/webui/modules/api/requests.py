@@ -1,4 +1,4 @@
-"""A txt2img request: checked, completed from its infotext, and turned into script arguments."""
+"""A request: checked, completed from its infotext, and turned into script arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import gradio as gr
 from sd_prism.errors import OutOfRange, PrismError, UnknownName
 
 from modules import infotext_utils, scripts, sd_models, sd_samplers, sd_schedulers, shared, shared_options
-from modules.api.models import Txt2ImgRequest
+from modules.api.models import Request
 
 MAX_PROMPT = 20_000
 SIZE = (64, 4096)
@@ -24,16 +24,16 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed_resize_from_w": (-1, 8192),
     **dict.fromkeys(("eta", "s_churn", "s_tmin", "s_tmax", "s_noise"), (0, 8192)),
 }
-LATER = ("enable_hr", "refiner_checkpoint", "restore_faces", "tiling", "styles")
+NOT_HERE = ("refiner_checkpoint", "restore_faces", "tiling")
 
 
-def check_letters(request: Txt2ImgRequest) -> None:
+def check_letters(request: Request) -> None:
     """Raise PrismError for text that no file can hold."""
     for name, value in request.model_dump().items():
         _check_letters(name, value)
 
 
-def check(request: Txt2ImgRequest) -> None:
+def check(request: Request) -> None:
     """Raise PrismError for the first thing that is wrong; nothing is loaded for that."""
     for name in ("prompt", "negative_prompt"):
         _check_length(name, getattr(request, name))
@@ -46,9 +46,9 @@ def check(request: Txt2ImgRequest) -> None:
     for name in ("width", "height"):
         if getattr(request, name) is not None:
             _check_size(name, getattr(request, name))
-    for name in LATER:
+    for name in NOT_HERE:
         if getattr(request, name):
-            raise PrismError(f"{name} is not available in the studio yet; leave it out")
+            raise PrismError(f"{name} is nothing that the studio can do; leave it out")
     _check_names(request)
 
 
@@ -81,7 +81,7 @@ def _check_size(name: str, value: int) -> None:
         raise PrismError(f"{name} is {value}; it must be a multiple of 8. Nearest: {below} and {below + 8}")
 
 
-def _check_names(request: Txt2ImgRequest) -> None:
+def _check_names(request: Request) -> None:
     name = request.sampler_name or request.sampler_index or "Euler"
     sampler, schedule = sd_samplers.split_name(name)
     if sampler.lower() not in sd_samplers.samplers_map:
@@ -106,7 +106,7 @@ def _check_names(request: Txt2ImgRequest) -> None:
     request.override_settings = settings
 
 
-def set_native_size(request: Txt2ImgRequest) -> None:
+def set_native_size(request: Request) -> None:
     """Fill in a size that was left open from the model that the job will use."""
     if request.width is None or request.height is None:
         name = (request.override_settings or {}).get("sd_model_checkpoint")
@@ -135,7 +135,7 @@ def _named(name: str, among: list[scripts.Script]) -> scripts.Script:
     return known[name.lower()]
 
 
-def script_args(request: Txt2ImgRequest, runner: scripts.ScriptRunner, defaults: list, pasted: dict[int, Any]) -> list:
+def script_args(request: Request, runner: scripts.ScriptRunner, defaults: list, pasted: dict[int, Any]) -> list:
     """Defaults, then what the infotext says, then what the request says; surplus arguments are dropped."""
     args = list(defaults)
     for index, value in pasted.items():
@@ -155,12 +155,12 @@ def script_args(request: Txt2ImgRequest, runner: scripts.ScriptRunner, defaults:
     return args
 
 
-def apply_infotext(request: Txt2ImgRequest, runner: scripts.ScriptRunner) -> dict[int, Any]:
+def apply_infotext(request: Request, runner: scripts.ScriptRunner) -> dict[int, Any]:
     """Fill the fields that the request leaves open from its infotext; returns script arguments by index."""
     if not request.infotext:
         return {}
     params = infotext_utils.parse_generation_parameters(request.infotext)
-    fields = infotext_utils.paste_fields.get("txt2img", {}).get("fields", [])
+    fields = infotext_utils.paste_fields.get(request.tab, {}).get("fields", [])
     # Argument 0 is the Script menu's; which script runs is for the request to say.
     places = {id(component): index for index, component in enumerate(runner.inputs) if index}
     pasted: dict[int, Any] = {}
