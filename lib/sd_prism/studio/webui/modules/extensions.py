@@ -1,4 +1,4 @@
-"""The extensions of this run, and their metadata.ini: the studio's own, then those of the data folder's `extensions`."""
+"""The extensions of this run, and their metadata.ini: the studio's own, then those in the data folder."""
 
 from __future__ import annotations
 
