@@ -7,7 +7,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from modules import devices, paths, shared_options
+from modules import devices, paths, shared_options, styles
 from modules.options import OptionHTML, OptionInfo, Options, options_section
 from modules.shared_cmd_options import cmd_opts, parser
 from modules.shared_state import State
@@ -22,6 +22,7 @@ demo: Any = None
 sd_upscalers: list = []
 face_restorers: list = []
 hypernetworks: dict = {}
+prompt_styles: Any = None
 parallel_processing_allowed = True
 total_tqdm = SimpleNamespace(clear=lambda: None, update=lambda: None, updateTotal=lambda total: None)
 
@@ -32,7 +33,9 @@ def config_filename() -> str:
 
 
 def configure() -> None:
-    """Declare the settings anew and load their values; call after `paths.configure`."""
+    """Declare the settings anew and load their values and the styles; call after `paths.configure`."""
+    global prompt_styles
+    prompt_styles = styles.StyleDatabase([os.path.join(paths.data_path, "styles.csv")])
     opts.data.clear()
     opts.data_labels.clear()
     for key, info in shared_options.templates().items():
