@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import gradio as gr
 from sd_prism.errors import OutOfRange, PrismError
 
-from modules.options import OptionInfo, options_section
+from modules.options import OptionHTML, OptionInfo, options_section
 
 restricted_opts: set[str] = {
     "outdir_samples",
@@ -24,6 +25,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "grid_format": PICTURES,
     "emphasis": ("Original",),
     "randn_source": ("CPU",),
+    "infotext_styles": ("Ignore", "Apply", "Discard", "Apply if any"),
+    "live_previews_image_format": ("jpeg", "png", "webp"),
 }
 AMOUNT = (0, 8192)
 RANGES: dict[str, tuple[float, float]] = {
@@ -32,6 +35,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "sdxl_crop_left": AMOUNT,
     "sdxl_crop_top": AMOUNT,
     "show_progress_every_n_steps": (-1, 1000),
+    "live_preview_refresh_period": (50, 60_000),
     **dict.fromkeys(("eta_ddim", "eta_ancestral", "s_churn", "s_tmin", "s_tmax", "s_noise", "s_min_uncond"), AMOUNT),
 }
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list of texts"}
@@ -85,6 +89,66 @@ def _chosen(key: str, value: str) -> str:
     if value.lower() not in known:
         raise PrismError(f"setting {key} is {_shown(value)}; the studio knows: {', '.join(CHOICES[key])}")
     return known[value.lower()]
+
+
+def _alternatives() -> dict[str, OptionInfo]:
+    return {
+        "hires_fix_show_sampler": OptionInfo(
+            False, "Hires fix: show hires checkpoint and sampler selection"
+        ).needs_reload_ui(),
+        "hires_fix_show_prompts": OptionInfo(
+            False, "Hires fix: show hires prompt and negative prompt"
+        ).needs_reload_ui(),
+        "interrupt_after_current": OptionInfo(True, "Don't Interrupt in the middle").info(
+            "of several batches, Interrupt ends the job after the current one; press it again to end it at once"
+        ),
+    }
+
+
+def _interface() -> dict[str, OptionInfo]:
+    return {
+        "localization": OptionInfo(
+            "None", "Localization", gr.Dropdown, lambda: {"choices": _localizations()}, refresh=_find_localizations
+        ).needs_reload_ui(),
+        "quicksettings_list": OptionInfo(
+            ["sd_model_checkpoint", "sd_vae"],
+            "Quicksettings list",
+            gr.Dropdown,
+            lambda: {"choices": _setting_names(), "multiselect": True},
+        )
+        .info("settings that stand above the tabs")
+        .needs_reload_ui(),
+        "send_seed": OptionInfo(True, "Send seed when sending prompt or image to other interface"),
+        "send_size": OptionInfo(True, "Send size when sending prompt or image to another interface"),
+    }
+
+
+def _localizations() -> list[str]:
+    from modules import localization
+
+    return ["None", *localization.localizations]
+
+
+def _find_localizations() -> None:
+    from modules import localization, paths
+
+    localization.list_localizations(f"{paths.data_path}/localizations")
+
+
+def _setting_names() -> list[str]:
+    from modules import shared
+
+    return [key for key, info in shared.opts.data_labels.items() if not info.do_not_save]
+
+
+def _infotext_names() -> list[str]:
+    """The keys of settings and of the page's fields, scripts' own included."""
+    from modules import infotext_utils, shared
+
+    names = [info.infotext for info in shared.opts.data_labels.values() if info.infotext]
+    for tab in infotext_utils.paste_fields.values():
+        names += [target for _, target in tab["fields"] or [] if isinstance(target, str)]
+    return list(dict.fromkeys(names))
 
 
 def templates() -> dict[str, OptionInfo]:
@@ -141,13 +205,30 @@ def templates() -> dict[str, OptionInfo]:
                 "eta_noise_seed_delta": OptionInfo(0, "Eta noise seed delta", infotext="ENSD"),
             },
         ),
+        **options_section(("ui_alternatives", "UI alternatives", "ui"), _alternatives()),
+        **options_section(("ui", "User interface", "ui"), _interface()),
         **options_section(
             ("infotext", "Infotext", "ui"),
             {
+                "infotext_explanation": OptionHTML(
+                    "Infotext holds everything that a picture was made with; it stands under the picture and in its "
+                    "file. Put it into the prompt and press ↙ to have it read into the fields."
+                ),
                 "add_model_hash_to_info": OptionInfo(True, "Add model hash to infotext"),
                 "add_model_name_to_info": OptionInfo(True, "Add model name to infotext"),
                 "add_version_to_infotext": OptionInfo(True, "Add program version to infotext"),
-                "infotext_skip_pasting": OptionInfo([], "Disregard fields from pasted infotext"),
+                "infotext_skip_pasting": OptionInfo(
+                    [],
+                    "Disregard fields from pasted infotext",
+                    gr.Dropdown,
+                    lambda: {"choices": _infotext_names(), "multiselect": True},
+                ),
+                "infotext_styles": OptionInfo(
+                    "Apply if any",
+                    "Infer styles from prompts of pasted infotext",
+                    gr.Radio,
+                    {"choices": list(CHOICES["infotext_styles"])},
+                ),
                 "disable_weights_auto_swap": OptionInfo(True, "Disregard checkpoint information from pasted infotext"),
             },
         ),
@@ -158,7 +239,13 @@ def templates() -> dict[str, OptionInfo]:
         **options_section(
             ("live-preview", "Live previews", "ui"),
             {
-                "live_previews_enable": OptionInfo(False, "Show live previews of the created image"),
+                "live_previews_enable": OptionInfo(True, "Show live previews of the created image"),
+                "live_previews_image_format": OptionInfo(
+                    "png", "Live preview file format", gr.Radio, {"choices": ["jpeg", "png", "webp"]}
+                ),
+                "live_preview_refresh_period": OptionInfo(1000, "Progressbar and preview update period").info(
+                    "in milliseconds"
+                ),
                 "show_progress_every_n_steps": OptionInfo(10, "Live preview display period"),
             },
         ),
