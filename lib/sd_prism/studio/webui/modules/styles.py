@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from sd_prism import files
 
 from modules import errors
 
@@ -158,6 +159,4 @@ def _write_whole(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists():
         shutil.copy(file, f"{file}.bak")
-    written = file.with_name(f"{file.name}.tmp")
-    written.write_bytes(text.encode("utf-8-sig"))
-    os.replace(written, file)
+    files.write_whole(file, text, encoding="utf-8-sig")

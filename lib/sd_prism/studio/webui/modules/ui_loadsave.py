@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from sd_prism import files
 
 from modules import errors
 
@@ -109,9 +109,7 @@ class UiLoadsave:
 
     def write_to_file(self, current_ui_settings: dict[str, Any]) -> None:
         """Replace the file as a whole, so that it is never half written."""
-        draft = f"{self.filename}.{os.getpid()}.tmp"
-        Path(draft).write_text(json.dumps(current_ui_settings, indent=4, ensure_ascii=False), encoding="utf8")
-        os.replace(draft, self.filename)
+        files.write_whole(self.filename, json.dumps(current_ui_settings, indent=4, ensure_ascii=False))
 
     def dump_defaults(self) -> None:
         """Write what the file did not say yet; a file that could not be read is left alone."""
