@@ -28,8 +28,13 @@ class TinyText:
         longest = max(row.shape[0] for row in rows)
         return {"crossattn": torch.stack([torch.cat([r, r[:1].expand(longest - len(r), -1)]) for r in rows])}
 
-    def token_count(self, text, *, steps=20):
-        return len(text.split()), 75
+    encoders = ()
+
+    def process_texts(self, texts):
+        return [[] for _ in texts], max(len(text.split()) for text in texts)
+
+    def get_target_prompt_token_count(self, token_count):
+        return 75
 
 
 class TinyModel:
