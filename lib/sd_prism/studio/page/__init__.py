@@ -26,7 +26,7 @@ def head() -> str:
     """Links to the studio's and the extensions' style sheets and scripts."""
     from modules import extensions
 
-    lines = [f"<script>{(HERE / 'page.js').read_text(encoding='utf8')}</script>"]
+    lines = [f"<script>{(HERE / 'js' / 'host.js').read_text(encoding='utf8')}</script>"]
     for extension in extensions.active():
         base = f"studio-file/{extension.canonical_name}"
         if (Path(extension.path) / "style.css").is_file():
