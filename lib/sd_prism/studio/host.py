@@ -112,7 +112,7 @@ def open_host(
         )
     _claim_modules()
     from modules import extensions as host_extensions
-    from modules import extra_networks, paths, script_callbacks, scripts, sd_models, shared
+    from modules import extra_networks, paths, script_callbacks, scripts, sd_hijack, sd_models, shared
 
     unload_scripts()
     paths.configure(folder)
@@ -122,6 +122,8 @@ def open_host(
     host_extensions.configure([REPOSITORY, *folders] if builtin else folders)
     sd_models.model_data.set_sd_model(None)
     sd_models.list_models()
+    sd_hijack.model_hijack.embedding_db.clear_embedding_dirs()
+    sd_hijack.model_hijack.embedding_db.add_embedding_dir(shared.cmd_opts.embeddings_dir)
     if checkpoint:
         shared.opts.data["sd_model_checkpoint"] = sd_models.find(shared.cmd_opts.ckpt).title
     extra_networks.initialize()

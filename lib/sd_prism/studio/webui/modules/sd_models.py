@@ -302,10 +302,12 @@ def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_sta
         model_data.sd_model = StudioModel(loaded, info)
         shared.opts.data["sd_model_checkpoint"] = info.title
         shared.opts.data["sd_checkpoint_hash"] = info.sha256
+    from modules import extra_networks, sd_hijack
+
+    sd_hijack.model_hijack.hijack(model_data.sd_model)
+    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
     script_callbacks.model_loaded_callback(model_data.sd_model)
     # As the host: every registered network gets one call with nothing to do.
-    from modules import extra_networks
-
     extra_networks.activate(SimpleNamespace(scripts=None, iteration=0), {})
     return model_data.sd_model
 

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from sd_prism.errors import OutOfRange, PrismError
 
+from modules import shared_options_sd
 from modules.options import OptionHTML, OptionInfo, options_section
 
 restricted_opts: set[str] = {
@@ -27,6 +28,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "randn_source": ("CPU",),
     "infotext_styles": ("Ignore", "Apply", "Discard", "Apply if any"),
     "live_previews_image_format": ("jpeg", "png", "webp"),
+    **shared_options_sd.CHOICES,
 }
 AMOUNT = (0, 8192)
 RANGES: dict[str, tuple[float, float]] = {
@@ -36,6 +38,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "sdxl_crop_top": AMOUNT,
     "show_progress_every_n_steps": (-1, 1000),
     "live_preview_refresh_period": (50, 60_000),
+    **shared_options_sd.RANGES,
     **dict.fromkeys(("eta_ddim", "eta_ancestral", "s_churn", "s_tmin", "s_tmax", "s_noise", "s_min_uncond"), AMOUNT),
 }
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list of texts"}
@@ -123,6 +126,15 @@ def _interface() -> dict[str, OptionInfo]:
     }
 
 
+def _extra_networks() -> dict[str, OptionInfo]:
+    return {
+        "extra_networks_default_multiplier": OptionInfo(
+            1.0, "Default multiplier for extra networks", gr.Slider, {"minimum": 0.0, "maximum": 2.0, "step": 0.01}
+        ),
+        "textual_inversion_add_hashes_to_infotext": OptionInfo(True, "Add Textual Inversion hashes to infotext"),
+    }
+
+
 def _localizations() -> list[str]:
     from modules import localization
 
@@ -163,6 +175,11 @@ def templates() -> dict[str, OptionInfo]:
                 "grid_format": OptionInfo("png", "File format for grids"),
                 "grid_only_if_multiple": OptionInfo(True, "Do not save grids consisting of one picture"),
                 "return_grid": OptionInfo(True, "Show grid in results for web"),
+                "img_max_size_mp": OptionInfo(200, "Maximum size of a grid, in megapixels"),
+                "font": OptionInfo("", "Font for image grids that have text"),
+                "grid_text_active_color": OptionInfo("#000000", "Text color for image grids"),
+                "grid_text_inactive_color": OptionInfo("#999999", "Inactive text color for image grids"),
+                "grid_background_color": OptionInfo("#ffffff", "Background color for image grids"),
                 "enable_pnginfo": OptionInfo(True, "Write infotext to metadata of the generated image"),
                 "save_incomplete_images": OptionInfo(False, "Save incomplete images"),
             },
@@ -204,6 +221,12 @@ def templates() -> dict[str, OptionInfo]:
                 "s_min_uncond": OptionInfo(0.0, "Negative Guidance minimum sigma", infotext="NGMS"),
                 "eta_noise_seed_delta": OptionInfo(0, "Eta noise seed delta", infotext="ENSD"),
             },
+        ),
+        **shared_options_sd.sections(),
+        **options_section(("extra_networks", "Extra Networks", "sd"), _extra_networks()),
+        **options_section(
+            ("ui_prompt_editing", "Prompt editing", "ui"),
+            {"include_styles_into_token_counters": OptionInfo(True, "Count tokens of enabled styles")},
         ),
         **options_section(("ui_alternatives", "UI alternatives", "ui"), _alternatives()),
         **options_section(("ui", "User interface", "ui"), _interface()),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sd_prism import files
+from sd_prism.files import write_whole
 
 from modules import errors
 
@@ -133,7 +134,9 @@ class StyleDatabase:
             writer = csv.writer(rows)
             writer.writerow(self.prompt_fields)
             writer.writerows(style[:3] for style in self.styles.values() if style.path == style_path)
-            _write_whole(Path(style_path), rows.getvalue())
+            if os.path.exists(style_path):
+                shutil.copy(style_path, f"{style_path}.bak")
+            write_whole(style_path, rows.getvalue(), encoding="utf-8-sig")
 
     def extract_styles_from_prompt(self, prompt: str, negative_prompt: str) -> tuple[list[str], str, str]:
         """The names of the styles that both prompts contain, and the prompts without them."""
@@ -152,11 +155,3 @@ class StyleDatabase:
 
 def _is_pattern(path: Path) -> bool:
     return "*" in path.name or "?" in path.name
-
-
-def _write_whole(file: Path, text: str) -> None:
-    """The file is the old one or the new one at any moment, never a part."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.exists():
-        shutil.copy(file, f"{file}.bak")
-    files.write_whole(file, text, encoding="utf-8-sig")

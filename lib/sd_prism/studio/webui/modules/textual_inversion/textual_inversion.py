@@ -130,6 +130,8 @@ class EmbeddingDatabase:
         self.ids_lookup.clear()
         self.word_embeddings.clear()
         self.skipped_embeddings.clear()
+        if not any(os.path.isdir(path) for path in self.embedding_dirs):
+            return
         self.expected_shape = self.get_expected_shape()
         for embdir in self.embedding_dirs.values():
             embdir.update()
