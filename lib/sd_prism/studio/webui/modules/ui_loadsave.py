@@ -138,10 +138,10 @@ class UiLoadsave:
         for button, function in ((self.ui_defaults_view, self.ui_view), (self.ui_defaults_apply, self.ui_apply)):
             button.click(function, inputs, [self.ui_defaults_review], show_progress="hidden", api_visibility="private")
 
-    def iter_changes(self, current: dict[str, Any], values: tuple) -> Iterator[tuple[str, Any, Any]]:
+    def iter_changes(self, current_ui_settings: dict[str, Any], values: tuple) -> Iterator[tuple[str, Any, Any]]:
         """(key, old value, new value) of each component that differs from the file."""
         for (key, component), value in zip(self.component_mapping.items(), values):
-            choices, old = radio_choices(component), current.get(key)
+            choices, old = radio_choices(component), current_ui_settings.get(key)
             if isinstance(value, int) and not isinstance(value, bool) and choices:
                 value = choices[value] if value < len(choices) else old
             if value != old and not (old is None and value in ("", [])):
