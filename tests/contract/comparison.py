@@ -43,9 +43,14 @@ def differences(studio: Facts, webui: Facts) -> list[Difference]:
 
 
 def looked_up(kind: str, name: str, webui: Facts) -> str:
-    if kind == "ids" and any(fnmatchcase(name.replace("*", "txt2img"), known) for known in webui[kind]):
+    if kind == "ids" and any(overlap(name, known) or overlap(known, name) for known in webui[kind]):
         return ""
     return webui[kind].get(name, ABSENT)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether an id, with a tab for what is variable, is one of a pattern."""
+    return fnmatchcase(one.replace("*", "txt2img"), other)
 
 
 def same(ours: str, theirs: str) -> bool:
