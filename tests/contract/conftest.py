@@ -52,7 +52,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
                 folder = tmp_path_factory.mktemp(name)
                 host = hosts.studio(folder) if name == STUDIO else hosts.webui(folder, name, **GIVEN[name])
                 stack.callback(host.end)
-                host.wait()
+                host.start()
                 known[name] = host
             return known[name]
 
