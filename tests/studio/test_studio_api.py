@@ -149,9 +149,10 @@ def test_the_lists(client):
         "tiny.safetensors",
     ]
     assert get("/sdapi/v1/options")["samples_format"] == "png"
-    assert get("/sdapi/v1/scripts") == {"txt2img": ["test recorder"], "img2img": []}
-    (info,) = get("/sdapi/v1/script-info")
-    assert info["name"] == "test recorder" and [x["label"] for x in info["args"]] == ["Recorder on", "Recorder amount"]
+    assert get("/sdapi/v1/scripts") == dict.fromkeys(("txt2img", "img2img"), ["x/y/z plot", "test recorder"])
+    infos = [info for info in get("/sdapi/v1/script-info") if info["name"] == "test recorder"]
+    assert [info["is_img2img"] for info in infos] == [False, True]
+    assert [x["label"] for x in infos[0]["args"]] == ["Recorder on", "Recorder amount"]
     assert get("/sdapi/v1/progress")["progress"] == 0
     assert "/sdapi/v1/txt2img" in get("/openapi.json")["paths"]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +114,17 @@ def open_host(
         )
     _claim_modules()
     from modules import extensions as host_extensions
-    from modules import extra_networks, paths, script_callbacks, scripts, sd_hijack, sd_models, shared
+    from modules import (
+        extra_networks,
+        paths,
+        script_callbacks,
+        scripts,
+        sd_hijack,
+        sd_models,
+        sd_vae,
+        shared,
+        ui_extra_networks,
+    )
 
     unload_scripts()
     paths.configure(folder)
@@ -122,11 +134,14 @@ def open_host(
     host_extensions.configure([REPOSITORY, *folders] if builtin else folders)
     sd_models.model_data.set_sd_model(None)
     sd_models.list_models()
+    sd_vae.refresh_vae_list()
     sd_hijack.model_hijack.embedding_db.clear_embedding_dirs()
     sd_hijack.model_hijack.embedding_db.add_embedding_dir(shared.cmd_opts.embeddings_dir)
     if checkpoint:
         shared.opts.data["sd_model_checkpoint"] = sd_models.find(shared.cmd_opts.ckpt).title
     extra_networks.initialize()
+    ui_extra_networks.initialize()
+    ui_extra_networks.register_default_pages()
     scripts.load_scripts()
     script_callbacks.list_optimizers_callback()
     script_callbacks.list_unets_callback()
@@ -165,37 +180,87 @@ class Outcome:
     seconds: float
 
 
+class Left(Exception):
+    """The caller of a job left before it began."""
+
+
+class Caller:
+    """Who waits for a job. One that leaves stops it, or has it dropped when it has not begun."""
+
+    def __init__(self) -> None:
+        self._gone = self._served = False
+        self._lock = threading.Lock()  # the interruption must not reach the next job
+
+    def leave(self) -> None:
+        """Nobody wants the pictures any more."""
+        from modules import shared
+
+        with self._lock:
+            self._gone = True
+            if self._served:
+                shared.state.interrupt()
+
+    @contextlib.contextmanager
+    def served(self, tab: str) -> Iterator[None]:
+        """The job's turn has come."""
+        from modules import shared
+
+        shared.state.begin(job=f"scripts_{tab}")
+        try:
+            with self._lock:
+                self._served = True
+            if self._gone:
+                raise Left
+            yield
+        finally:
+            with self._lock:
+                self._served = False
+            shared.state.end()
+
+
 def run(
     request: Any,
     *,
     args: Sequence[Any] | None = None,
     is_api: bool = True,
     listener: Callable[[Any], None] | None = None,
+    caller: Caller | None = None,
 ) -> Outcome:
     """Run a Txt2ImgRequest or an Img2ImgRequest; waits for the jobs before it.
 
     Args:
         args: values of all script components, when the page has them; else they come from the request.
         listener: called with the host's state after each step.
-    """
-    from modules import call_queue, shared
-    from modules.api import requests
+        caller: who may leave before the job is done.
 
+    Raises:
+        PrismError: the request or the checkpoint is not usable; the text says why.
+        Left: the caller left before the job began.
+    """
+    from modules import call_queue, progress, shared
+    from modules.api import checks, requests
+
+    def arguments(runner: Any) -> list:
+        pasted = requests.apply_infotext(request, runner)
+        return requests.script_args(request, runner, _defaults[request.tab], pasted) if args is None else list(args)
+
+    caller = caller or Caller()
     runner = runner_of(request.tab)
-    requests.check_letters(request)
-    pasted = requests.apply_infotext(request, runner)
-    requests.check(request)
-    if args is None:
-        args = requests.script_args(request, runner, _defaults[request.tab], pasted)
+    checks.check_letters(request)
+    values = arguments(runner)
+    job = checks.checked(request)
+    task = request.force_task_id or progress.create_task_id(request.tab)
+    progress.add_task_to_queue(task)
     started = time.perf_counter()
-    with call_queue.queue_lock, shared.state.listening(listener):
-        shared.state.begin(job=f"scripts_{request.tab}")
-        try:
-            requests.set_native_size(request)
-            processed, p = _process(request, list(args), is_api)
-        finally:
-            shared.state.end()
-    return Outcome(processed, p, list(args), time.perf_counter() - started)
+    try:
+        with call_queue.queue_lock, shared.state.listening(listener), caller.served(request.tab):
+            if runner is not runner_of(request.tab):  # the scripts were loaded again while this job waited
+                values = arguments(runner_of(request.tab))
+            progress.start_task(task)
+            processed, p = _process(requests.completed(job), values, is_api)
+    finally:
+        progress.finish_task(task)
+    return Outcome(processed, p, values, time.perf_counter() - started)
 
 
 def _process(request: Any, args: list, is_api: bool) -> tuple[Any, Any]:
@@ -220,6 +285,35 @@ def _process(request: Any, args: list, is_api: bool) -> tuple[Any, Any]:
         p.script_args = tuple(args)
         processed = runner.run(p, *args) or processing.process_images(p)
     return processed, p
+
+
+def change_settings(changes: dict[str, Any], *, is_api: bool = False) -> None:
+    """Change settings and save them; another checkpoint is loaded first.
+
+    Raises:
+        PrismError: a name or a value is wrong, or the checkpoint cannot be loaded; then nothing was changed.
+    """
+    from modules import shared
+    from modules.api import checks
+
+    opts = shared.opts
+    settings = {key: value for key, value in checks.settings_checked(changes).items() if value != getattr(opts, key)}
+    for key in settings:
+        if is_api and opts.data_labels[key].restrict_api:
+            raise PrismError(f"setting {key} can only be changed on the page")
+    title = settings.pop("sd_model_checkpoint", None)
+    if title:
+        _load_checkpoint(title)
+    for key, value in settings.items():
+        opts.set(key, value, is_api=is_api)
+    opts.save(shared.config_filename())
+
+
+def _load_checkpoint(title: str) -> None:
+    from modules import call_queue, sd_models
+
+    with call_queue.queue_lock:
+        sd_models.reload_model_weights(info=sd_models.find(title))
 
 
 def png_bytes(image: Image.Image) -> bytes:

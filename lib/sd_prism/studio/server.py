@@ -42,15 +42,12 @@ def build(
     os.environ.setdefault("GRADIO_TEMP_DIR", str(folder / "cache" / "gradio"))
     host.open_host(data_dir=folder, checkpoint=checkpoint, extensions=extensions, builtin=builtin)
     import gradio as gr
-    from fastapi import FastAPI
     from modules import script_callbacks, shared
 
     from sd_prism.studio import api, page
 
     demo = shared.demo = page.build()
-    app = FastAPI(title="Prism studio")
-    api.add_error_handlers(app)
-    api.add_routes(app)
+    app = api.create()
     script_callbacks.app_started_callback(demo, app)
     # Mounted last, because "/" takes every path that no route before it took.
     return gr.mount_gradio_app(
@@ -59,7 +56,7 @@ def build(
         path="/",
         allowed_paths=[str(folder / "outputs")],
         theme=page.theme(),
-        head=page.head(),
+        head=page.head(demo),
         css_paths=[page.HERE / "page.css"],
         footer_links=[],
         ssr_mode=False,

@@ -1,0 +1,28 @@
+"""The host's HTTP routes under /sdapi/v1, and the files of extensions."""
+
+# No `from __future__ import annotations` in this package: FastAPI has to see the handlers' annotations as types.
+from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
+
+from sd_prism.studio.api import access, files, jobs, lists, problems, settings
+
+
+def create() -> FastAPI:
+    """An app with every route of the host and its documentation at /docs; the host must be open."""
+    from modules import progress
+
+    # Nothing of the documentation page comes from another server.
+    app = FastAPIOffline(
+        title="Prism studio",
+        description="The HTTP interface of a Stable Diffusion webui.",
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    problems.add_handlers(app)
+    router = APIRouter(prefix="/sdapi/v1", dependencies=access.guards(), responses=problems.RESPONSES)
+    for part in (jobs, lists, settings):
+        part.add_routes(router)
+    app.include_router(router)
+    progress.setup_progress_api(app)
+    files.add_routes(app)
+    return app
