@@ -14,6 +14,7 @@ import sys
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -222,11 +223,14 @@ postprocessing_scripts_data: list = []
 
 
 def list_scripts(scriptdirname: str, extension: str, *, include_extensions: bool = True) -> list[ScriptFile]:
-    """The files `<extension folder>/<scriptdirname>/*<extension>`, ordered by every metadata.ini."""
+    """The host's own files by name, then the extensions', ordered by every metadata.ini."""
     files: dict[str, ScriptFile] = {}
     after: dict[str, list[str]] = {}
     before: dict[str, list[str]] = {}
     groups: dict[str, list[str]] = {}
+    for path in sorted(Path(paths.script_path, scriptdirname).glob(f"*{extension}")):
+        files[path.name] = ScriptFile(paths.script_path, path.name, str(path))
+        after[path.name], before[path.name] = [], []
     for ext in extensions.active() if include_extensions else []:
         for path in ext.files(scriptdirname, extension):
             name, section = f"{ext.canonical_name}/{path.name}", f"{scriptdirname}/{path.name}"
