@@ -163,6 +163,38 @@ def test_an_axis_is_the_requests_field(grid, axis, cells):
     assert len(set(made)) == 2
 
 
+HIRES = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("axis", "cells"),
+    [
+        (("Hires steps", "1, 3"), [{"hr_second_pass_steps": steps} for steps in (1, 3)]),
+        (("Hires upscaler", "Latent, Lanczos"), [{"hr_upscaler": name} for name in ("Latent", "Lanczos")]),
+        (("Hires sampler", "Euler, DPM++ 2M"), [{"hr_sampler_name": name} for name in ("Euler", "DPM++ 2M")]),
+        (("Denoising", "0.3, 0.8"), [{"denoising_strength": strength} for strength in (0.3, 0.8)]),
+        (("Extra noise", "0, 0.5"), [{"override_settings": {"img2img_extra_noise": amount}} for amount in (0, 0.5)]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_an_axis_of_the_second_pass_is_the_requests_field(grid, axis, cells):
+    job = {**HIRES, "steps": 4}
+    made = pixels(plot(axis, job=job).images[1:])
+    assert made == [single(**{**job, **fields}) for fields in cells]
+    assert len(set(made)) == 2
+
+
+def test_the_steps_of_the_second_pass_are_counted(grid, monkeypatch):
+    from modules import shared
+
+    told = []
+    monkeypatch.setattr(shared.total_tqdm, "updateTotal", told.append)
+    plot(("Steps", "1, 3"), ("Seed", "1, 2"))
+    assert told.pop(0) == 8
+    plot(("Hires steps", "1, 3"), job=HIRES)
+    assert told[0] == 2 * 2 + 4
+
+
 def test_prompt_order_puts_the_parts_into_every_order(grid):
     made = plot(("Prompt order", "cat, red"))
     assert made.all_prompts == ["a cat red", "a red cat"]

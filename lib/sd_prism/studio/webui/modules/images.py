@@ -12,6 +12,9 @@ from PIL import Image, ImageOps, PngImagePlugin
 from sd_prism.errors import UnknownName
 
 from modules import script_callbacks, shared
+from modules.grid_legend import GridAnnotation, draw_grid_annotations
+
+__all__ = ["GridAnnotation", "draw_grid_annotations"]
 
 IMAGE_ARGUMENTS: dict[str, dict[str, Any]] = {
     ".jpg": {"quality": 90},
@@ -27,9 +30,10 @@ def image_grid(imgs: list[Image.Image], batch_size: int = 1, rows: int | None = 
     script_callbacks.image_grid_callback(params)
     width = max(img.width for img in params.imgs)
     height = max(img.height for img in params.imgs)
-    grid = Image.new("RGB", (params.cols * width, params.rows * height), "black")
+    grid = Image.new("RGB", (params.cols * width, params.rows * height), shared.opts.grid_background_color)
     for i, img in enumerate(params.imgs):
-        grid.paste(img, (i % params.cols * width, i // params.cols * height))
+        left, top = i % params.cols * width, i // params.cols * height
+        grid.paste(img, (left + (width - img.width) // 2, top + (height - img.height) // 2))
     return grid
 
 

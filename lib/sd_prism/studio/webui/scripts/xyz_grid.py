@@ -6,7 +6,6 @@ Extensions append to `axis_options` objects of this module's `AxisOption`.
 from __future__ import annotations
 
 import os
-import random
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from itertools import permutations
@@ -20,6 +19,7 @@ from modules import (
     sd_models,
     sd_samplers,
     sd_schedulers,
+    sd_vae,
     shared,
     shared_options,
 )
@@ -44,11 +44,11 @@ def apply_field(field: str) -> Apply:
     return lambda p, x, xs: setattr(p, field, x)
 
 
-def apply_override(field: str, boolean: bool = False) -> Apply:
+def apply_override(field: str) -> Apply:
     """Set a setting for this cell only."""
 
     def apply(p: Any, x: Any, xs: Any) -> None:
-        p.override_settings = {**p.override_settings, field: x.lower() == "true" if boolean else x}
+        p.override_settings = {**p.override_settings, field: x}
 
     return apply
 
@@ -80,6 +80,12 @@ def apply_checkpoint(p: Any, x: str, xs: Any) -> None:
 def apply_styles(p: Any, x: str, xs: Any) -> None:
     """Add styles; a value may name several, parted by commas."""
     p.styles = [*p.styles, *x.split(",")]
+
+
+def apply_vae(p: Any, x: str, xs: Any) -> None:
+    """Draw with another VAE."""
+    known = {name.lower(): name for name in vae_names()}
+    apply_override("sd_vae")(p, known[x.lower()], xs)
 
 
 def apply_size(p: Any, x: str, xs: Any) -> None:
@@ -175,9 +181,9 @@ def upscaler_names() -> list[str]:
     return [*shared.latent_upscale_modes, *(x.name for x in shared.sd_upscalers)]
 
 
-def boolean_choice(reverse: bool = False) -> Callable[[], list[str]]:
-    """Yes and no as menu entries."""
-    return lambda: ["False", "True"] if reverse else ["True", "False"]
+def vae_names() -> list[str]:
+    """The VAE files, and the choices without one."""
+    return ["Automatic", "None", *sd_vae.vae_dict]
 
 
 # --- what the legend says
@@ -298,7 +304,9 @@ axis_options = [
     _setting("Clip skip", int, "CLIP_stop_at_last_layers"),
     AxisOption("Denoising", float, apply_field("denoising_strength"), confirm=confirm_range(0, 1, "Denoising")),
     AxisOption("Initial noise multiplier", float, apply_field("initial_noise_multiplier")),
+    _setting("Extra noise", float, "img2img_extra_noise"),
     AxisOptionTxt2Img("Hires upscaler", str, apply_field("hr_upscaler"), **_named("upscaler", upscaler_names)),
+    AxisOption("VAE", str, apply_vae, cost=0.7, **_named("VAE", vae_names, fold=True)),
     AxisOption("Styles", str, apply_styles, confirm=confirm_styles, choices=lambda: list(shared.prompt_styles.styles)),
     AxisOption("Size", str, apply_size, confirm=confirm_sizes),
 ]
@@ -447,7 +455,7 @@ class Script(scripts.Script):
         if option.confirm:
             option.confirm(p, values)
         if fix and option.label in SEEDS:
-            values = [random.randrange(processing.MAX_SEED) if x == -1 else x for x in values]
+            values = [processing.get_fixed_seed(x) for x in values]
         return Axis(letter, option, values, list_to_csv_string(chosen or []) if by_menu else text)
 
     def run(
@@ -495,6 +503,7 @@ class Script(scripts.Script):
             plot.draw()
         finally:
             sd_models.reload_model_weights()
+            sd_vae.reload_vae_weights()
         return plot.result(
             legend=draw_legend, margin=int(margin_size), sub_images=include_lone_images, sub_grids=include_sub_grids
         )
