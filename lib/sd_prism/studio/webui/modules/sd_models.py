@@ -333,7 +333,7 @@ def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_sta
 
 def _load(info: CheckpointInfo, into: StudioModel | None) -> StudioModel:
     """Load into the modules of `into` if they have the checkpoint's build, else into new ones."""
-    from modules import extra_networks, sd_vae
+    from modules import extra_networks, sd_hijack, sd_vae
 
     with model_data.lock:
         loaded = _read(info)
@@ -351,6 +351,8 @@ def _load(info: CheckpointInfo, into: StudioModel | None) -> StudioModel:
         if not SkipWritingToConfig.skip:
             shared.opts.data["sd_model_checkpoint"] = info.title
         shared.opts.data["sd_checkpoint_hash"] = info.sha256
+    sd_hijack.model_hijack.hijack(model)
+    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
     script_callbacks.model_loaded_callback(model)
     if not reused:  # as the host: every registered network gets one call with nothing to do
         extra_networks.activate(SimpleNamespace(scripts=None, iteration=0), {})
