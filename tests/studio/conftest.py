@@ -157,5 +157,5 @@ def served(tmp_path_factory):
         data, recorder = make_data(folder / "data", patch), make_recorder(folder / "recorder")
         app = server.build(data_dir=data, extensions=[recorder.folder], builtin=False)
         with TestClient(app) as client:
-            yield SimpleNamespace(client=client, data=data, recorder=recorder)
+            yield SimpleNamespace(app=app, client=client, data=data, recorder=recorder)
         host.close_host()

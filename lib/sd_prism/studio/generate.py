@@ -28,25 +28,6 @@ class Result:
     info: dict[str, Any]
 
 
-def build_without_page() -> None:
-    """Let scripts build their panels in a page that is thrown away, which lays out their arguments."""
-    import gradio as gr
-    from modules import infotext_utils, scripts
-
-    from sd_prism.studio import page
-
-    infotext_utils.reset()
-    with gr.Blocks(analytics_enabled=False):
-        fields, *_buttons = page.prompts()
-        fields |= page.settings(page.native_size())
-        runner = scripts.scripts_txt2img
-        runner.initialize_scripts(is_img2img=False)
-        runner.prepare_ui()
-        runner.setup_ui()
-        page.add_paste_fields(runner, fields)
-    host.remember_defaults()
-
-
 _open_for: list[tuple] = []
 _lock = threading.Lock()
 
@@ -64,11 +45,13 @@ def generate(
     Raises:
         PrismError: the request or the checkpoint is not usable; the text says why.
     """
+    from sd_prism.studio import page
+
     key = (str(checkpoint or ""), str(host.data_folder(data_dir)), tuple(map(str, extensions)))
     with _lock:
         if _open_for != [key] or "modules.shared" not in sys.modules:
             host.open_host(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions)
-            build_without_page()
+            page.build_fields()
             _open_for[:] = [key]
         outcome = host.run(host.request_of(request), listener=listener)
     return _result(outcome)

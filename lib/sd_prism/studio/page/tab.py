@@ -11,7 +11,6 @@ import gradio as gr
 from sd_prism.errors import PrismError
 from sd_prism.studio.page.events import QUIET
 
-Fields = dict[str, Any]
 SECTIONS = (
     "image",
     "inpaint",
@@ -34,13 +33,15 @@ class Tab:
     Attributes:
         name: "txt2img" or "img2img"; the first part of the element ids.
         runner: the tab's scripts.
-        fields: components by the name of the request's field; some names are the page's own.
+        fields: components with values, by the name of the request's field; some names are the page's own.
+        parts: buttons and other components without a value that a job needs.
         paste: (component, infotext key or function) of what a paste fills in, in the host's order.
     """
 
     name: str
     runner: Any
-    fields: Fields = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
     paste: list = field(default_factory=list)
 
     def id(self, part: str) -> str:
@@ -129,10 +130,9 @@ def size_sliders(tab: Tab) -> None:
         with gr.Column(elem_id=tab.id("dimensions_row"), scale=0, min_width=40, elem_classes=["dimensions-tools"]):
             switch = ToolButton("⇅", elem_id=tab.id("res_switch_btn"), tooltip="Switch width/height")
             if tab.name == "img2img":
-                detect = ToolButton(
+                tab.parts["detect_size"] = ToolButton(
                     "📐", elem_id="img2img_detect_image_size_btn", tooltip="Auto detect size from img2img"
                 )
-                tab.fields["detect_size"] = detect
     tab.add("width", width, "Size-1")
     tab.add("height", height, "Size-2")
     switch.click(lambda w, h: (h, w), [width, height], [width, height], **QUIET)
@@ -162,14 +162,13 @@ def _cfg(tab: Tab) -> None:
 def _seed(tab: Tab) -> None:
     from modules.ui_components import ToolButton
 
-    def number(name: str, label: str, target: str) -> Any:
+    def number(name: str, label: str, target: str) -> None:
         component = gr.Number(-1, label=label, precision=0, elem_id=tab.id(name), min_width=100)
         tab.add(name, component, target)
         dice = ToolButton("🎲️", elem_id=tab.id(f"random_{name}"), tooltip="Set seed to -1: a new one for each job")
         reuse = ToolButton("♻️", elem_id=tab.id(f"reuse_{name}"), tooltip="Reuse seed from last generation")
         dice.click(lambda: -1, None, [component], **QUIET)
-        tab.fields[f"reuse_{name}"] = reuse
-        return component
+        tab.parts[f"reuse_{name}"] = reuse
 
     def resize(name: str, label: str, target: str) -> None:
         slider = gr.Slider(0, 2048, 0, step=8, label=label, elem_id=tab.id(name))
@@ -177,9 +176,7 @@ def _seed(tab: Tab) -> None:
 
     with gr.Row(elem_id=tab.id("seed_row"), elem_classes=["seed-row"]):
         number("seed", "Seed", "Seed")
-        show = gr.Checkbox(
-            False, label="Extra", elem_id=tab.id("subseed_show"), container=False, min_width=80, scale=0
-        )
+        show = gr.Checkbox(False, label="Extra", elem_id=tab.id("subseed_show"), container=False, min_width=80, scale=0)
     with gr.Column(visible=False, elem_id=tab.id("seed_extras")) as extras:
         with gr.Row(elem_id=tab.id("subseed_row"), elem_classes=["seed-row"]):
             number("subseed", "Variation seed", "Variation seed")

@@ -10,9 +10,7 @@ from sd_prism.studio.page.events import AT_ONCE, QUIET
 from sd_prism.studio.page.tab import Tab
 
 KEYS = "(Press Ctrl+Enter to generate, Alt+Enter to skip, Esc to interrupt)"
-STYLE_HELP = (
-    "A style adds its text to the prompt: in place of {prompt} in the style's text, else after the prompt."
-)
+STYLE_HELP = "A style adds its text to the prompt: in place of {prompt} in the style's text, else after the prompt."
 
 
 def build(tab: Tab) -> None:
@@ -41,7 +39,7 @@ def _prompt(tab: Tab, part: str, label: str, lines: int) -> None:
             elem_classes=["prompt"],
             placeholder=f"{label}\n{KEYS}",
         )
-        tab.fields[counter] = gr.HTML("<span>0/75</span>", elem_id=tab.id(counter), elem_classes=["token-counter"])
+        tab.parts[counter] = gr.HTML("<span>0/75</span>", elem_id=tab.id(counter), elem_classes=["token-counter"])
     tab.add(name, box, label)
 
 
@@ -53,7 +51,7 @@ def _generate_box(tab: Tab) -> None:
         interrupting = gr.Button(
             "Interrupting...", elem_id=tab.id("interrupting"), elem_classes=["generate-box-interrupting"]
         )
-        tab.fields["generate"] = gr.Button("Generate", variant="primary", elem_id=tab.id("generate"))
+        tab.parts["generate"] = gr.Button("Generate", variant="primary", elem_id=tab.id("generate"))
     interrupt.click(_interrupt, None, None, js=f"() => showSubmitInterruptingPlaceholder('{tab.name}')", **AT_ONCE)
     interrupting.click(_interrupt, None, None, **AT_ONCE)
     skip.click(_skip, None, None, **AT_ONCE)
@@ -82,11 +80,11 @@ def _tools(tab: Tab) -> None:
     with gr.Row(elem_id=tab.id("tools"), elem_classes=["tools"]):
         # The host's id is "paste" in both tabs; a page may have an id once only.
         paste_id = "paste" if tab.name == "txt2img" else tab.id("paste")
-        tab.fields["paste"] = ToolButton(
+        tab.parts["paste"] = ToolButton(
             "↙️", elem_id=paste_id, tooltip="Read parameters from the prompt, or from the last job if it is empty"
         )
         clear = ToolButton("🗑️", elem_id=tab.id("clear_prompt"), tooltip="Clear prompt")
-        tab.fields["style_apply"] = ToolButton(
+        tab.parts["style_apply"] = ToolButton(
             "📋", elem_id=tab.id("style_apply"), tooltip="Apply all selected styles to prompts"
         )
     prompts = [tab.fields["prompt"], tab.fields["negative_prompt"]]
@@ -112,7 +110,7 @@ def _styles_row(tab: Tab) -> None:
             multiselect=True,
             container=False,
         )
-        tab.fields["styles_edit"] = ToolButton("🖌️", elem_id=tab.id("styles_edit_button"), tooltip="Edit styles")
+        tab.parts["styles_edit"] = ToolButton("🖌️", elem_id=tab.id("styles_edit_button"), tooltip="Edit styles")
     tab.add("styles", styles, lambda params: params.get("Styles array"))
 
 
@@ -148,13 +146,13 @@ def _style_editor(tab: Tab) -> None:
             close = gr.Button("Close", elem_id=tab.id("edit_style_close"))
     menus = [tab.fields["styles"], chosen]
     prompts = [tab.fields["prompt"], tab.fields["negative_prompt"]]
-    tab.fields["styles_edit"].click(lambda: gr.update(visible=True), None, [dialog], **QUIET)
+    tab.parts["styles_edit"].click(lambda: gr.update(visible=True), None, [dialog], **QUIET)
     close.click(lambda: gr.update(visible=False), None, [dialog], **QUIET)
     chosen.change(_shown_style, [chosen, *texts], texts, **QUIET)
     copy.click(lambda *x: x, prompts, texts, **QUIET)
     save.click(_save_style, [chosen, *texts], menus, **QUIET)
     delete.click(_delete_style, [chosen], menus, **QUIET)
-    tab.fields["style_apply"].click(_apply_styles, [*prompts, menus[0]], [*prompts, menus[0]], **QUIET)
+    tab.parts["style_apply"].click(_apply_styles, [*prompts, menus[0]], [*prompts, menus[0]], **QUIET)
 
 
 def _shown_style(name: str | None, prompt: str, negative: str) -> tuple[str, str]:
@@ -211,7 +209,7 @@ def connect_counters(tab: Tab) -> None:
             [box.change, styles.change, steps.change],
             count,
             [box, steps, styles],
-            [tab.fields[counter]],
+            [tab.parts[counter]],
             trigger_mode="always_last",
             **AT_ONCE,
         )

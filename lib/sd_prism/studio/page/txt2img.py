@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import gradio as gr
@@ -64,7 +63,7 @@ def _hires(tab: Tab) -> None:
         tab.add("hr_resize_y", to_height, "Hires resize-2")
         _hires_names(tab)
         _hires_prompts(tab)
-    tab.fields["hr_resolution"] = resolution
+    tab.parts["hr_resolution"] = resolution
 
 
 def _is_hires(params: dict[str, Any]) -> bool:
@@ -81,9 +80,7 @@ def _hires_names(tab: Tab) -> None:
     samplers = [SAME["sampler"], *sd_samplers.visible_sampler_names()]
     schedulers = [SAME["scheduler"], *(x.label for x in sd_schedulers.schedulers)]
     with gr.Row(elem_id="txt2img_hires_fix_row3", visible=shared.opts.hires_fix_show_sampler) as row:
-        checkpoint = gr.Dropdown(
-            **checkpoints(), value=SAME["checkpoint"], label="Checkpoint", elem_id="hr_checkpoint"
-        )
+        checkpoint = gr.Dropdown(**checkpoints(), value=SAME["checkpoint"], label="Checkpoint", elem_id="hr_checkpoint")
         ui_common.create_refresh_button(checkpoint, sd_models.list_models, checkpoints, "hr_checkpoint_refresh")
         sampler = gr.Dropdown(samplers, value=SAME["sampler"], label="Hires sampling method", elem_id="hr_sampler")
         scheduler = gr.Dropdown(
@@ -136,7 +133,7 @@ def connect(tab: Tab) -> None:
         [component.change for component in inputs],
         _hires_size,
         inputs,
-        [tab.fields["hr_resolution"]],
+        [tab.parts["hr_resolution"]],
         trigger_mode="always_last",
         **QUIET,
     )
@@ -154,14 +151,3 @@ def _hires_size(enabled: bool, width: int, height: int, scale: float, to_width: 
     to = f"{p.hr_resize_x or p.hr_upscale_to_x}x{p.hr_resize_y or p.hr_upscale_to_y}"
     first, then = f"<span class='resolution'>{width}x{height}</span>", f"<span class='resolution'>{to}</span>"
     return f"from {first} to {then}"
-
-
-def seed_of(generation_info: str, index: int, key: str) -> int:
-    """The seed of a picture of the last job, -1 when there is none."""
-    from modules import infotext_utils
-
-    try:
-        texts = json.loads(generation_info)["infotexts"]
-        return int(infotext_utils.parse_generation_parameters(texts[index], []).get(key, -1))
-    except (ValueError, KeyError, IndexError):
-        return -1

@@ -1,24 +1,35 @@
-// The page functions of the host that extensions' scripts call: gradioApp, onUiLoaded, onUiUpdate, onAfterUiUpdate,
-// onUiTabChange, onOptionsChanged, onOptionsAvailable, updateInput, opts. Plain script, loaded before all others.
+// The page functions of the host that extensions' scripts call. Plain scripts, loaded before all others.
 (() => {
   const lists = { update: [], after: [], loaded: [], tab: [], options: [], available: [] };
   const call = (list, ...args) => list.forEach((f) => {
     try { f(...args); } catch (e) { console.error("error in a page callback:", e); }
   });
+  const shown = (element) => getComputedStyle(element).display !== "none";
+
   globalThis.opts = globalThis.opts || {};
   globalThis.gradioApp = () => document;
-  globalThis.get_uiCurrentTab = () => document.querySelector("#tabs button[aria-selected=true]");
-  globalThis.get_uiCurrentTabContent = () => document.querySelector("#tab_txt2img");
+  globalThis.get_uiCurrentTab = () => document.querySelector("#tabs button[role=tab][aria-selected=true]");
+  globalThis.get_uiCurrentTabContent = () =>
+    [...document.querySelectorAll("#tabs > [role=tabpanel][id^=tab_]")].find(shown);
+  globalThis.uiElementIsVisible = (element) => element.offsetParent !== null;
   globalThis.onUiUpdate = (f) => lists.update.push(f);
   globalThis.onAfterUiUpdate = (f) => lists.after.push(f);
   globalThis.onUiTabChange = (f) => lists.tab.push(f);
   globalThis.onOptionsChanged = (f) => lists.options.push(f);
-  globalThis.updateInput = (el) => el.dispatchEvent(new Event("input", { bubbles: true }));
+  globalThis.updateInput = (element) => element.dispatchEvent(new Event("input", { bubbles: true }));
 
+  let opening = false;
   let loaded = false;
   let available = false;
   globalThis.onUiLoaded = (f) => (loaded ? f() : lists.loaded.push(f));
   globalThis.onOptionsAvailable = (f) => (available ? f() : lists.available.push(f));
+
+  const takeOptions = async () => {
+    Object.assign(globalThis.opts, await (await fetch("sdapi/v1/options")).json());
+    available = true;
+    call(lists.available);
+    call(lists.options);
+  };
 
   let timer;
   let tab = null;
@@ -26,14 +37,12 @@
     call(lists.update, mutations);
     clearTimeout(timer);
     timer = setTimeout(() => call(lists.after), 200);
-    if (!loaded && document.querySelector("#txt2img_prompt")) {
-      loaded = true;
-      call(lists.loaded);
-      fetch("sdapi/v1/options").then((answer) => answer.json()).then((found) => {
-        Object.assign(globalThis.opts, found);
-        available = true;
-        call(lists.available);
-        call(lists.options);
+    if (!opening && document.querySelector("#txt2img_prompt")) {
+      opening = true;
+      openAllPlaces().then(() => {
+        loaded = true;
+        call(lists.loaded);
+        takeOptions();
       });
     }
     const now = globalThis.get_uiCurrentTab();
@@ -42,10 +51,16 @@
   const start = () => new MutationObserver(changed).observe(document.body, { childList: true, subtree: true });
   if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 
-  // Ctrl+Enter or Alt+Enter in a text field generates, as in the host.
-  document.addEventListener("keydown", (e) => {
-    if (e.key !== "Enter" || !(e.ctrlKey || e.metaKey || e.altKey)) return;
-    e.preventDefault();
-    document.querySelector("#txt2img_generate")?.click();
+  // Ctrl+Enter generates, or ends the running job first; Alt+Enter skips; Esc interrupts. All in the current tab.
+  document.addEventListener("keydown", (event) => {
+    const find = (name) => globalThis.get_uiCurrentTabContent()?.querySelector(`button[id$=_${name}]`);
+    const running = () => { const button = find("interrupt"); return button && shown(button) ? button : null; };
+    let button = null;
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) button = running() ?? find("generate");
+    else if (event.key === "Enter" && event.altKey) button = running() && find("skip");
+    else if (event.key === "Escape") button = running();
+    if (!button) return;
+    event.preventDefault();
+    button.click();
   });
 })();

@@ -397,7 +397,8 @@ class ScriptRunner:
         self.setup_ui_for_section(None)
         dropdown = gr.Dropdown(
             label="Script",
-            elem_id="script_list",
+            # The host's id in both tabs; a page may have an id once only.
+            elem_id="img2img_script_list" if any(script.is_img2img for script in self.scripts) else "script_list",
             choices=["None", *self.titles],
             value="None",
             type="index",
