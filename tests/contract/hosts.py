@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,11 @@ class Picture:
     def image(self) -> Image.Image:
         return Image.open(io.BytesIO(self.png)).convert("RGB")
 
+    @property
+    def encoded(self) -> str:
+        """The whole file, as a request carries it."""
+        return base64.b64encode(self.png).decode()
+
 
 class Host:
     """A host with a data folder of its own, spoken to over HTTP."""
@@ -83,25 +88,31 @@ class Host:
     def __init__(self, name: str, command: Sequence[str], port: int, *, cwd: Path, folder: Path) -> None:
         self.name, self.command, self.cwd = name, command, cwd
         self.log, self.data = folder / "log.txt", folder / "data"
+        self.probed = self.data / "extensions" / PROBE.stem / "log.txt"
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PICTURE_SECONDS, trust_env=False)
         self.process: subprocess.Popen[bytes] | None = None
         self.boot: list[str] = []  # the probe's lines of the start
 
     def start(self) -> None:
         """Until page, API and model are there; a host that ends or stays silent shows the end of its log."""
+        self.hooks()
         inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, cwd=self.cwd, env={**inherited, **ENVIRONMENT}, stdout=log, stderr=subprocess.STDOUT
             )
-        self._wait(self.answers)
+        self._wait(pages=1)
         self.boot = self.hooks()
 
-    def _wait(self, ready: Callable[[], bool]) -> None:
+    def _wait(self, *, pages: int) -> None:
+        """Until the probe has seen so many pages, and the API answers.
+
+        In that order: A1111 ends with an error when it is asked anything before it has added its routes.
+        """
         assert self.process is not None
         started = time.monotonic()
         while time.monotonic() - started < START_SECONDS and self.process.poll() is None:
-            if ready():
+            if self.pages() >= pages and self.answers():
                 return
             time.sleep(0.2)
         code = self.process.poll()
@@ -139,16 +150,9 @@ class Host:
 
     def reload(self) -> None:
         """The button "Reload UI", pressed over HTTP as the page does it; until the new page is up."""
-        pages = self.state()["pages"]
+        pages = self.pages()
         self.press("settings_restart_gradio")
-
-        def reloaded() -> bool:
-            try:
-                return bool(self.state()["pages"] > pages)
-            except httpx.HTTPError:
-                return False
-
-        self._wait(reloaded)
+        self._wait(pages=pages + 1)
 
     def press(self, elem_id: str) -> None:
         """A button's first function; its components must need no input."""
@@ -191,10 +195,13 @@ class Host:
 
     def hooks(self) -> list[str]:
         """The probe's lines since they were last asked for."""
-        file = self.data / "extensions" / PROBE.stem / "log.txt"
-        lines = file.read_text(encoding="utf8").splitlines()
-        file.write_text("", encoding="utf8")
+        lines = self.probed.read_text(encoding="utf8").splitlines() if self.probed.exists() else []
+        self.probed.write_text("", encoding="utf8")
         return lines
+
+    def pages(self) -> int:
+        """How many pages were started among the probe's lines."""
+        return self.probed.read_text(encoding="utf8").count("app_started ")
 
 
 def free_port() -> int:

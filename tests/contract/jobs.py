@@ -6,8 +6,10 @@ import base64
 import io
 from typing import Any
 
-from contract.hosts import SECOND, Host
+import numpy as np
+from contract.hosts import SECOND, Host, Picture
 from PIL import Image, ImageDraw
+from sd_prism.settings import FREEU
 
 PROBE_TITLE = "Contract probe"
 JOB: dict[str, Any] = {
@@ -59,9 +61,20 @@ def inpainting(**fields: Any) -> dict[str, Any]:
     }
 
 
-def wishing(wish: str, **fields: Any) -> dict[str, Any]:
-    """A job in which the probe misbehaves."""
-    return {**JOB, **fields, "alwayson_scripts": {**fields.get("alwayson_scripts", {}), PROBE_TITLE: {"args": [wish]}}}
+def freeu(*args: Any, title: str = FREEU.title) -> dict[str, Any]:
+    """A request's part that hands these arguments to the script."""
+    return {"alwayson_scripts": {title: {"args": list(args)}}}
+
+
+def wishing(wish: str, *args: Any, **fields: Any) -> dict[str, Any]:
+    """A job in which the probe misbehaves, with these arguments for FreeU."""
+    scripts = freeu(*args)["alwayson_scripts"] if args else {}
+    return {**JOB, **fields, "alwayson_scripts": {**scripts, PROBE_TITLE: {"args": [wish]}}}
+
+
+def difference(one: Picture, other: Picture) -> int:
+    """The largest of all pixels' differences, of 255."""
+    return int(np.abs(np.asarray(one.image, int) - np.asarray(other.image, int)).max())
 
 
 def logged(host: Host, request: dict[str, Any]) -> list[str]:

@@ -4,7 +4,6 @@ of the host's inside at /contract/state. It knows the host's public names only.
 The line: the hook, then what it got. `p` is followed by those of its fields that are set by then.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -51,7 +50,8 @@ def described(value):
         return f"{type(value).__name__}({fields})"
     if value is shared.demo:
         return "demo"
-    return "app" if hasattr(value, "add_api_route") else type(value).__name__
+    roles = {"add_api_route": "app", "first_stage_model": "model"}
+    return next((role for sign, role in roles.items() if hasattr(value, sign)), type(value).__name__)
 
 
 class Probe(scripts.Script):
@@ -71,6 +71,9 @@ class Probe(scripts.Script):
     def setup(self, p, *args):
         global wish
         wish = args[0]
+        mend_prism()
+        if wish.startswith("break Prism's "):
+            break_prism(wish.split()[-1])
         note("setup", p, *args)
 
     def process_before_every_sampling(self, p, *args, **kwargs):
@@ -94,6 +97,25 @@ def hook_named(name):
 for name in set(vars(scripts.Script)) - set(vars(Probe)) - NOT_HOOKS - TOO_MANY:
     if callable(getattr(scripts.Script, name)) and not name.startswith("_"):
         setattr(Probe, name, hook_named(name))
+
+
+broken = {}  # functions of Prism by name
+
+
+def break_prism(name):
+    """A defect in one of Prism's own hooks."""
+
+    def stop(*args):
+        raise RuntimeError(f"on purpose, in Prism's {name}")
+
+    prism = sys.modules["sd_prism.hosts.freeu"]
+    broken[name] = getattr(prism, name)
+    setattr(prism, name, stop)
+
+
+def mend_prism():
+    for name in list(broken):
+        setattr(sys.modules["sd_prism.hosts.freeu"], name, broken.pop(name))
 
 
 def break_next_step():
@@ -121,7 +143,7 @@ def nest(p, processed):
         do_not_save_samples=True,
         do_not_save_grid=True,
     )
-    inner.nested = True
+    inner.nested, inner.is_api = True, p.is_api
     inner.scripts, inner.script_args = p.scripts, p.script_args
     made = processing.process_images(inner)
     processed.images.extend(made.images)
@@ -159,7 +181,6 @@ for name in sorted(vars(script_callbacks)):
 def started(app):
     """A page is up. The route looks the answer up anew, because a host may keep its app over Reload UI."""
     sys.contract_state = state
-    os.environ["CONTRACT_PAGES"] = str(int(os.environ.get("CONTRACT_PAGES", 0)) + 1)
     app.add_api_route("/contract/state", lambda: sys.contract_state(), methods=["GET"])
 
 
@@ -175,9 +196,8 @@ def state():
         for option in entry.module.axis_options
     ]
     return {
-        "pages": int(os.environ["CONTRACT_PAGES"]),
         "hooks": sum(hooks),
-        "callbacks": sum("prism" in one.name.lower().split("/")[0] for one in callbacks),
+        "callbacks": sum(getattr(one.callback, "__module__", "").startswith("sd_prism.") for one in callbacks),
         "axes": [label for label in axes if "Prism" in label],
         "scripts": sorted(entry.script_class.__name__ for entry in scripts.scripts_data),
         "packages": sorted({name.split(".")[1] for name in sys.modules if name.startswith("sd_prism.")}),
