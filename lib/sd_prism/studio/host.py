@@ -114,17 +114,7 @@ def open_host(
         )
     _claim_modules()
     from modules import extensions as host_extensions
-    from modules import (
-        extra_networks,
-        paths,
-        script_callbacks,
-        scripts,
-        sd_hijack,
-        sd_models,
-        sd_vae,
-        shared,
-        ui_extra_networks,
-    )
+    from modules import paths, sd_hijack, sd_models, shared
 
     unload_scripts()
     paths.configure(folder)
@@ -133,12 +123,20 @@ def open_host(
     folders = [Path(extension).resolve() for extension in extensions]
     host_extensions.configure([REPOSITORY, *folders] if builtin else folders)
     sd_models.model_data.set_sd_model(None)
-    sd_models.list_models()
-    sd_vae.refresh_vae_list()
     sd_hijack.model_hijack.embedding_db.clear_embedding_dirs()
     sd_hijack.model_hijack.embedding_db.add_embedding_dir(shared.cmd_opts.embeddings_dir)
+    _load_scripts()
     if checkpoint:
         shared.opts.data["sd_model_checkpoint"] = sd_models.find(shared.cmd_opts.ckpt).title
+    after_reload(None)
+
+
+def _load_scripts() -> None:
+    """Look at the user's files anew and load all scripts, in the host's order."""
+    from modules import extra_networks, script_callbacks, scripts, sd_models, sd_vae, ui_extra_networks
+
+    sd_models.list_models()
+    sd_vae.refresh_vae_list()
     extra_networks.initialize()
     ui_extra_networks.initialize()
     ui_extra_networks.register_default_pages()
@@ -147,8 +145,28 @@ def open_host(
     script_callbacks.list_unets_callback()
     script_callbacks.before_ui_callback()
     script_callbacks.ui_settings_callback()
-    # A setting that an extension has just declared may have a saved value.
-    shared.opts.load(shared.config_filename())
+
+
+_rebuild: Callable[[], None] | None = None
+
+
+def after_reload(rebuild: Callable[[], None] | None) -> None:
+    """Say who builds the page when scripts were loaded again."""
+    global _rebuild
+    _rebuild = rebuild
+
+
+def reload() -> None:
+    """Reload UI: load all scripts again and build the page anew. The checkpoint stays; the running job ends first."""
+    from modules import call_queue, script_callbacks, shared
+
+    with call_queue.queue_lock:
+        script_callbacks.app_reload_callback()
+        unload_scripts()
+        shared.forget_declared()
+        _load_scripts()
+        if _rebuild is not None:
+            _rebuild()
 
 
 TABS = ("txt2img", "img2img")

@@ -4,13 +4,12 @@
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
+from sd_prism.studio import host
 from sd_prism.studio.api import access, files, jobs, lists, problems, settings
 
 
 def create() -> FastAPI:
     """An app with every route of the host and its documentation at /docs; the host must be open."""
-    from modules import progress
-
     # Nothing of the documentation page comes from another server.
     app = FastAPIOffline(
         title="Prism studio",
@@ -23,6 +22,23 @@ def create() -> FastAPI:
     for part in (jobs, lists, settings):
         part.add_routes(router)
     app.include_router(router)
-    progress.setup_progress_api(app)
     files.add_routes(app)
+    _add_page_routes(app)
     return app
+
+
+def _add_page_routes(app: FastAPI) -> None:
+    from modules import progress
+
+    progress.setup_progress_api(app)
+
+    @app.get("/internal/ping", include_in_schema=False)
+    def ping() -> dict[str, str]:
+        """Whether the studio is there."""
+        return {}
+
+    @app.post("/internal/reload-ui", include_in_schema=False)
+    def reload_ui() -> dict[str, str]:
+        """Load all scripts again and build the page anew; answers when that is done."""
+        host.reload()
+        return {}

@@ -59,6 +59,13 @@ def configure() -> None:
     opts.load(config_filename())
 
 
+def forget_declared() -> None:
+    """Drop the settings that scripts declared; their values stay."""
+    own = shared_options.templates()
+    for key in [key for key in opts.data_labels if key not in own]:
+        del opts.data_labels[key]
+
+
 class _Shared(ModuleType):
     @property
     def sd_model(self) -> Any:
