@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sd_prism.errors import PrismError
+from sd_prism.studio import host
 from sd_prism.studio.page.events import AT_ONCE, QUIET
 from sd_prism.studio.page.places import place
 from sd_prism.studio.page.tab import Tab, native_size
@@ -119,15 +120,31 @@ def component(key: str) -> Any:
     info = shared.opts.data_labels[key]
     if info.component is None and info.do_not_save:
         return gr.HTML(info.default, elem_id=f"setting_{key}", elem_classes=["settings-info"])
+    kind = info.component or _for_choices(key) or _for_type(info.default)
+    return kind(value=_value(key), label=info.label, elem_id=f"setting_{key}", **arguments(info))
+
+
+def _value(key: str) -> Any:
+    """An option's value; before a checkpoint is loaded, the one that will be."""
+    from modules import sd_models, shared
+
     value = getattr(shared.opts, key)
-    return (info.component or _for_type(info.default))(
-        value=value, label=info.label, elem_id=f"setting_{key}", **arguments(info)
-    )
+    if key == "sd_model_checkpoint" and value is None and sd_models.checkpoint_tiles():
+        return sd_models.select_checkpoint().title
+    return value
 
 
 def arguments(info: Any) -> dict[str, Any]:
     """The component's arguments as they are now."""
     return (info.component_args() if callable(info.component_args) else info.component_args) or {}
+
+
+def _for_choices(key: str) -> Callable | None:
+    """A choice of what the studio can do of this option, if it has such a list."""
+    from modules import shared_options
+
+    known = shared_options.CHOICES.get(key)
+    return None if known is None else lambda **kwargs: gr.Radio(list(known), **kwargs)
 
 
 def _for_type(default: Any) -> Callable:
@@ -149,77 +166,32 @@ def update(key: str) -> Any:
     from modules import shared
 
     args = {k: v for k, v in arguments(shared.opts.data_labels[key]).items() if k != "precision"}
-    return gr.update(value=getattr(shared.opts, key), **args)
-
-
-def checked(key: str, value: Any) -> Any:
-    """A value in its option's type; raises PrismError."""
-    from modules import shared, shared_options
-
-    info = shared.opts.data_labels[key]
-    if key in shared_options.templates():
-        # Without a default, None means "not chosen yet".
-        return value if value is None and info.default is None else shared_options.checked(key, value)
-    try:
-        return value if info.default is None else shared.opts.cast_value(key, value)
-    except (TypeError, ValueError, OverflowError):
-        raise PrismError(f"setting {key} is {value!r}; it must be like {info.default!r}") from None
-
-
-def change(key: str, value: Any) -> bool:
-    """Set an option and tell its onchange; raises PrismError, with the old value back, when that fails."""
-    from modules import shared
-    from modules.call_queue import queue_lock
-
-    opts = shared.opts
-    old = getattr(opts, key)
-    if not opts.set(key, value, run_callbacks=False):
-        return False
-    told = opts.data_labels[key].onchange
-    try:
-        if told is not None:
-            with queue_lock:
-                told()
-    except Exception as error:
-        setattr(opts, key, old)
-        raise PrismError(f"{opts.data_labels[key].label}: {error}") from error
-    return True
+    return gr.update(value=_value(key), **args)
 
 
 def apply(values: dict[str, Any]) -> str:
     """Set and save all values; nothing is set while one of them is not valid. Returns what to tell, as HTML."""
     from modules import shared
 
-    valid, wrong, changed = {}, [], []
-    for key, value in values.items():
-        try:
-            valid[key] = checked(key, value)
-        except PrismError as error:
-            wrong.append(str(error))
-    if wrong:
-        return _complaint(["Nothing was changed.", *wrong])
-    for key, value in valid.items():
-        try:
-            if change(key, value):
-                changed.append(key)
-        except PrismError as error:
-            wrong.append(str(error))
-    shared.opts.save(shared.config_filename())
+    opts = shared.opts
+    before = {key: getattr(opts, key) for key in values}
+    try:
+        host.change_settings(values)
+    except PrismError as error:
+        return _complaint(f"Nothing was changed: {error}")
+    changed = [key for key, old in before.items() if getattr(opts, key) != old]
     told = f"{len(changed)} settings changed{': ' if changed else ''}{', '.join(changed)}."
-    return html.escape(told) + (_complaint(wrong) if wrong else "")
+    return html.escape(told)
 
 
-def _complaint(lines: list[str]) -> str:
-    return "".join(f'<p class="studio-error" role="alert">{html.escape(line)}</p>' for line in lines)
+def _complaint(text: str) -> str:
+    return f'<p class="studio-error" role="alert">{html.escape(text)}</p>'
 
 
 def _set_one(key: str, value: Any) -> Any:
     """A quicksetting was moved."""
-    from modules import shared
-
     try:
-        if change(key, checked(key, value)):
-            shared.opts.save(shared.config_filename())
+        host.change_settings({key: value})
     except PrismError as error:
         gr.Warning(html.escape(str(error)), title="Setting not changed")
     return update(key)

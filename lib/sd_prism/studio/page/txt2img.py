@@ -20,9 +20,8 @@ def settings(tab: Tab) -> None:
 
 
 def request_fields(values: dict[str, Any]) -> dict[str, Any]:
-    """What only this tab's request has, from the page's values."""
-    names = {"hr_checkpoint_name": "checkpoint", "hr_sampler_name": "sampler", "hr_scheduler": "scheduler"}
-    return {name: None if values[name] == SAME[kind] else values[name] for name, kind in names.items()}
+    """This tab's request has nothing that is not a field of the page."""
+    return {}
 
 
 def _upscalers() -> list[str]:

@@ -135,6 +135,24 @@ def _extra_networks() -> dict[str, OptionInfo]:
     }
 
 
+def _samplers() -> list[str]:
+    from modules import sd_samplers
+
+    return [x.name for x in sd_samplers.all_samplers]
+
+
+def _checkpoints() -> list[str]:
+    from modules import sd_models
+
+    return sd_models.checkpoint_tiles()
+
+
+def _find_checkpoints() -> None:
+    from modules import sd_models
+
+    sd_models.list_models()
+
+
 def _localizations() -> list[str]:
     from modules import localization
 
@@ -196,7 +214,14 @@ def templates() -> dict[str, OptionInfo]:
         **options_section(
             ("sd", "Stable Diffusion", "sd"),
             {
-                "sd_model_checkpoint": OptionInfo(None, "Stable Diffusion checkpoint", infotext="Model hash"),
+                "sd_model_checkpoint": OptionInfo(
+                    None,
+                    "Stable Diffusion checkpoint",
+                    gr.Dropdown,
+                    lambda: {"choices": _checkpoints()},
+                    refresh=_find_checkpoints,
+                    infotext="Model hash",
+                ),
                 "sd_checkpoint_hash": OptionInfo("", "SHA256 hash of the current checkpoint"),
                 "CLIP_stop_at_last_layers": OptionInfo(1, "Clip skip", infotext="Clip skip"),
                 "batch_cond_uncond": OptionInfo(True, "Batch cond/uncond"),
@@ -211,7 +236,9 @@ def templates() -> dict[str, OptionInfo]:
         **options_section(
             ("sampler-params", "Sampler parameters", "sd"),
             {
-                "hide_samplers": OptionInfo([], "Hide samplers in user interface"),
+                "hide_samplers": OptionInfo(
+                    [], "Hide samplers in user interface", gr.CheckboxGroup, lambda: {"choices": _samplers()}
+                ).needs_reload_ui(),
                 "eta_ddim": OptionInfo(0.0, "Eta for DDIM", infotext="Eta DDIM"),
                 "eta_ancestral": OptionInfo(1.0, "Eta for k-diffusion samplers", infotext="Eta"),
                 "s_churn": OptionInfo(0.0, "sigma churn", infotext="Sigma churn"),

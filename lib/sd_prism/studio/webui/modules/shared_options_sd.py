@@ -29,6 +29,15 @@ def _vaes() -> list[str]:
     return ["Automatic", "None", *sd_vae.vae_dict]
 
 
+def _use_vae() -> None:
+    """The setting changed: the loaded checkpoint gets the VAE."""
+    from modules import call_queue, sd_models, sd_vae
+
+    if sd_models.model_data.sd_model is not None:
+        with call_queue.queue_lock:
+            sd_vae.reload_vae_weights()
+
+
 def _find_vaes() -> None:
     from modules import sd_vae
 
@@ -46,7 +55,13 @@ def _saving() -> dict[str, OptionInfo]:
 def _vae() -> dict[str, OptionInfo]:
     return {
         "sd_vae": OptionInfo(
-            "Automatic", "SD VAE", gr.Dropdown, lambda: {"choices": _vaes()}, refresh=_find_vaes, infotext="VAE"
+            "Automatic",
+            "SD VAE",
+            gr.Dropdown,
+            lambda: {"choices": _vaes()},
+            onchange=_use_vae,
+            refresh=_find_vaes,
+            infotext="VAE",
         ).info("Automatic takes a file that is named as the checkpoint is; None keeps the checkpoint's own VAE"),
     }
 
