@@ -15,7 +15,10 @@ def update_token_counter(text: str, steps: int, styles: list[str], *, is_positiv
     params = script_callbacks.BeforeTokenCounterParams(text, steps, styles, is_positive=is_positive)
     script_callbacks.before_token_counter_callback(params)
     texts = _texts(params.prompt, params.steps, params.styles, params.is_positive)
-    count, room = max((model_hijack.get_prompt_lengths(text) for text in texts), key=lambda lengths: lengths[0])
+    try:
+        count, room = max((model_hijack.get_prompt_lengths(text) for text in texts), key=lambda lengths: lengths[0])
+    except PrismError:  # half a weight is no error while it is being typed
+        count, room = "-", "-"
     return f"<span class='gr-box gr-text-input'>{count}/{room}</span>"
 
 
@@ -33,6 +36,6 @@ def _texts(text: str, steps: int, styles: list[str], is_positive: bool) -> list[
         text, _ = extra_networks.parse_prompt(text)
         parts = prompt_parser.get_multicond_prompt_list([text])[1] if is_positive else [text]
         schedules = prompt_parser.get_learned_conditioning_prompt_schedules(parts, steps)
-    except PrismError:  # half a prompt is no error while it is being typed
+    except PrismError:  # nor is half a tag
         return [text]
     return [part for schedule in schedules for _, part in schedule]
