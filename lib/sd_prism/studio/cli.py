@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import doctor
 from ..errors import PrismError, UnknownName
 from ..settings import PANELS
 
@@ -68,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="say what a checkpoint is; reads its header only")
     inspect.add_argument("file", type=Path)
     inspect.add_argument("--json", action="store_true")
+
+    look = commands.add_parser("doctor", help="say what this machine or a webui lacks, and what that costs")
+    doctor.add_arguments(look)
 
     bench = commands.add_parser("bench", help="measure speed against the floor and the peers' method")
     bench.add_argument("what", nargs="?", choices=["freeu"], default="freeu")
@@ -214,6 +218,10 @@ def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
+def _doctor(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    return doctor.tell(args)
+
+
 def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from ..bench import freeu
 
@@ -222,4 +230,11 @@ def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"studio": _studio, "generate": _generate, "test": _test, "inspect": _inspect, "bench": _bench}
+COMMANDS = {
+    "studio": _studio,
+    "generate": _generate,
+    "test": _test,
+    "inspect": _inspect,
+    "doctor": _doctor,
+    "bench": _bench,
+}
