@@ -155,11 +155,17 @@ def predicts_v(unet: Any) -> bool:
 
 
 def _size_vector(vector: Tensor) -> dict[str, Tensor]:
-    """The ready-made vector through diffusers' two doors, which join it again (see `_with_ready_vector`)."""
+    """The ready-made vector through diffusers' two doors, which join it again (see `_as_in_ldm`)."""
     return {"text_embeds": vector[:, :1], "time_ids": vector[:, 1:]}
 
 
-def _with_ready_vector(unet: Any) -> Any:
+def _as_in_ldm(unet: Any) -> Any:
+    """The UNet with A1111's ways where diffusers has others: the size vector, and odd sizes."""
+    from sd_prism.studio.upsampling import LdmUpsample2D, Upsample2D
+
+    for module in unet.modules():
+        if isinstance(module, Upsample2D):
+            module.__class__ = LdmUpsample2D
     if unet.config.addition_embed_type == "text_time":
         unet.add_time_proj = nn.Identity()  # sizes arrive as sinusoids already
     return unet
@@ -196,7 +202,7 @@ class _FileReader:
             size=(header.native_size, header.native_size),
         )
         return Model(
-            unet=_with_ready_vector(self._unet()),
+            unet=_as_in_ldm(self._unet()),
             vae=self._vae(),
             text=text,
             family=header.family,
@@ -347,7 +353,7 @@ class _FolderReader:
 
         header = self.header
         return Model(
-            unet=_with_ready_vector(self._part(UNet2DConditionModel, "unet")),
+            unet=_as_in_ldm(self._part(UNet2DConditionModel, "unet")),
             vae=self._part(AutoencoderKL, "vae"),
             text=TextEngine(self._encoders(), self._vocabulary()),
             family=header.family,

@@ -133,6 +133,11 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         if crop_region is not None:
             image = images.resize_image(2, image.crop(crop_region), self.width, self.height)
         if image_mask is not None and self.inpainting_fill != ORIGINAL:
+            if image.size != latent_mask.size:
+                raise PrismError(
+                    f"the picture is {image.width}x{image.height} and its mask {latent_mask.width}x{latent_mask.height}; "
+                    "with resize mode 3 (latent upscale) an inpaint job must have the picture's own size"
+                )
             image = masking.fill(image, latent_mask)
             if self.inpainting_fill == FILL:
                 self.extra_generation_params["Masked content"] = "fill"
