@@ -29,6 +29,7 @@ OPEN_CLIP_NAMES = (
     ("mlp_fc1", "mlp_c_fc"),
     ("mlp_fc2", "mlp_c_proj"),
 )
+LDM_NAME_ONLY = ("conv_norm_out", "add_embedding.linear_1", "add_embedding.linear_2")  # A1111 has no other for these
 NEVER_ALIASES = ("none", "addams")
 
 # --- names -------------------------------------------------------------------------------------------------------
@@ -56,19 +57,20 @@ def _unet_layers(unet: Any) -> Iterator[Named]:
     for path, module in unet.named_modules():
         if _has_weight(module):
             ldm = _flat(ldm_keys.unet_to_ldm(f"{path}.weight", shape).removesuffix(".weight"))
-            yield Named(module, f"diffusion_model_{ldm}", (f"lora_unet_{_flat(path)}", f"lora_unet_{ldm}"))
+            paths = [ldm] if path in LDM_NAME_ONLY else [_flat(path), ldm]
+            yield Named(module, f"diffusion_model_{ldm}", tuple(f"lora_unet_{name}" for name in paths))
 
 
 def _text_layers(core: nn.Module, index: int, family: str) -> Iterator[Named]:
     is_sdxl = family.startswith("sdxl")
     place = f"{index}_" if is_sdxl else ""
     words = (f"lora_te{index + 1}",) if is_sdxl else ("lora_te", "lora_te1")
+    open_clip = family.startswith("sd2") or index == 1
     for path, module in core.named_modules():
-        if _has_weight(module):
+        # A1111 reads no norms for open_clip's towers.
+        if isinstance(module, nn.Linear) or (_has_weight(module) and not open_clip):
             flat = _flat(path)
-            name = f"{place}transformer_text_model_{flat}"
-            if family.startswith("sd2") or index == 1:
-                name = f"{place}model_{_open_clip(flat)}"
+            name = f"{place}model_{_open_clip(flat)}" if open_clip else f"{place}transformer_text_model_{flat}"
             yield Named(module, name, tuple(f"{word}_text_model_{flat}" for word in words))
 
 
