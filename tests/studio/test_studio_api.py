@@ -86,7 +86,7 @@ def test_an_infotext_fills_what_the_request_leaves_open(client, recorder):
     answer = client.post("/sdapi/v1/txt2img", json={"infotext": text, "seed": 10})
     found = json.loads(answer.json()["info"])["infotexts"][0]
     assert found.startswith(
-        "a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M, Schedule type: Automatic, CFG scale: 5, "
+        "a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 5, "
         "Seed: 10, Size: 72x64"
     )
     assert "Recorder: 8" in found

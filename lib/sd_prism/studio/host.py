@@ -182,10 +182,12 @@ def runner_of(tab: str) -> Any:
 
 def remember_defaults() -> None:
     """Collect the default arguments of all scripts, once per start."""
+    import gradio as gr
     from modules.api import requests
 
-    for tab in TABS:
-        _defaults[tab] = requests.default_script_args(runner_of(tab))
+    with gr.Blocks(analytics_enabled=False):
+        for tab in TABS:
+            _defaults[tab] = requests.default_script_args(runner_of(tab))
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gradio as gr
 from sd_prism.errors import PrismError, UnknownName
 
 from modules import infotext_utils, scripts, sd_models, shared
@@ -27,13 +26,12 @@ def completed(job: Request) -> Request:
 
 
 def default_script_args(runner: scripts.ScriptRunner) -> list:
-    """What `ui()` gives in a throw-away page. It is called twice per script, as the host does."""
+    """What `ui()` gives, inside a throw-away page. It is called twice per script, as the host does."""
     args: list = [0] + [None] * (max([script.args_to for script in runner.scripts] + [1]) - 1)
-    with gr.Blocks(analytics_enabled=False):
-        for script in runner.scripts:
-            if scripts.wrap_call(script.ui, script.filename, "ui", script.is_img2img):
-                controls = scripts.wrap_call(script.ui, script.filename, "ui", script.is_img2img) or []
-                args[script.args_from : script.args_to] = [control.value for control in controls]
+    for script in runner.scripts:
+        if scripts.wrap_call(script.ui, script.filename, "ui", script.is_img2img):
+            controls = scripts.wrap_call(script.ui, script.filename, "ui", script.is_img2img) or []
+            args[script.args_from : script.args_to] = [control.value for control in controls]
     return args
 
 
