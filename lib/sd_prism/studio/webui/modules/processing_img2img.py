@@ -134,8 +134,9 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
             image = images.resize_image(2, image.crop(crop_region), self.width, self.height)
         if image_mask is not None and self.inpainting_fill != ORIGINAL:
             if image.size != latent_mask.size:
+                sizes = [f"{side.width}x{side.height}" for side in (image, latent_mask)]
                 raise PrismError(
-                    f"the picture is {image.width}x{image.height} and its mask {latent_mask.width}x{latent_mask.height}; "
+                    f"the picture is {sizes[0]} and its mask {sizes[1]}; "
                     "with resize mode 3 (latent upscale) an inpaint job must have the picture's own size"
                 )
             image = masking.fill(image, latent_mask)
