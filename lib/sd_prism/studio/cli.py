@@ -103,6 +103,7 @@ GENERATE: tuple[tuple[str, Any, Any, str], ...] = (
 def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ckpt", type=Path, help="a checkpoint (.safetensors) or a diffusers folder")
     command.add_argument("--data-dir", type=Path, help="where models, outputs and settings are kept")
+    command.add_argument("--lora-dir", type=Path, help="where LoRAs lie (default: models/Lora in the data folder)")
 
 
 def _studio(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -113,6 +114,7 @@ def _studio(args: argparse.Namespace, rest: Sequence[str]) -> int:
         listen=args.listen,
         data_dir=args.data_dir,
         checkpoint=args.ckpt,
+        lora_dir=args.lora_dir,
         open_browser=not args.no_browser,
     )
 
@@ -136,7 +138,7 @@ def _generate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _check_out(args.out)
     from .generate import generate
 
-    result = generate(request, checkpoint=args.ckpt, data_dir=args.data_dir)
+    result = generate(request, checkpoint=args.ckpt, data_dir=args.data_dir, lora_dir=args.lora_dir)
     files = []
     for index, png in enumerate(result.images):
         file = args.out if index == 0 else args.out.with_stem(f"{args.out.stem}-{index + 1}")

@@ -39,6 +39,7 @@ def generate(
     data_dir: str | Path | None = None,
     extensions: Sequence[str | Path] = (),
     listener: Callable[[Any], None] | None = None,
+    lora_dir: str | Path | None = None,
 ) -> Result:
     """Pictures for a request in the API's field names; the host is opened once per checkpoint and folder.
 
@@ -47,10 +48,10 @@ def generate(
     """
     from sd_prism.studio import page
 
-    key = (str(checkpoint or ""), str(host.data_folder(data_dir)), tuple(map(str, extensions)))
+    key = (str(checkpoint or ""), str(host.data_folder(data_dir)), tuple(map(str, extensions)), str(lora_dir or ""))
     with _lock:
         if _open_for != [key] or "modules.shared" not in sys.modules:
-            host.open_host(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions)
+            host.open_host(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions, lora_dir=lora_dir)
             page.build_fields()
             _open_for[:] = [key]
         outcome = host.run(host.request_of(request), listener=listener)

@@ -99,6 +99,7 @@ def open_host(
     checkpoint: str | Path | None = None,
     extensions: Sequence[str | Path] = (),
     builtin: bool = True,
+    lora_dir: str | Path | None = None,
 ) -> None:
     """Load settings, the list of checkpoints and all scripts.
 
@@ -106,6 +107,7 @@ def open_host(
         checkpoint: a file to use from the start.
         extensions: further extension folders.
         builtin: load Prism's own `scripts/*.py` too.
+        lora_dir: where networks lie, if not in models/Lora of the data folder.
     """
     folder = _writable(data_folder(data_dir))
     if checkpoint is not None and not os.path.exists(checkpoint):
@@ -120,6 +122,8 @@ def open_host(
     paths.configure(folder)
     shared.cmd_opts.ckpt = str(Path(checkpoint).resolve()) if checkpoint else None
     shared.configure()
+    if lora_dir:
+        shared.cmd_opts.lora_dir = str(Path(lora_dir).resolve())
     folders = [Path(extension).resolve() for extension in extensions]
     host_extensions.configure([REPOSITORY, *folders] if builtin else folders)
     sd_models.model_data.set_sd_model(None)

@@ -39,6 +39,7 @@ def build(
     extensions: Sequence[str | Path] = (),
     builtin: bool = True,
     api_auth: str | None = None,
+    lora_dir: str | Path | None = None,
 ) -> Served:
     """The app, not served.
 
@@ -46,10 +47,11 @@ def build(
         extensions: further extension folders.
         builtin: load Prism's own scripts too.
         api_auth: "user:password,user2:password2", who may use the routes under /sdapi; everybody when left out.
+        lora_dir: where networks lie, if not in models/Lora of the data folder.
     """
     folder = host.data_folder(data_dir)
     os.environ.setdefault("GRADIO_TEMP_DIR", str(folder / "cache" / "gradio"))
-    host.open_host(data_dir=folder, checkpoint=checkpoint, extensions=extensions, builtin=builtin)
+    host.open_host(data_dir=folder, checkpoint=checkpoint, extensions=extensions, builtin=builtin, lora_dir=lora_dir)
     from modules import shared
 
     from sd_prism.studio.served import Served
@@ -163,6 +165,7 @@ def start(
     extensions: Sequence[str | Path] = (),
     builtin: bool = True,
     api_auth: str | None = None,
+    lora_dir: str | Path | None = None,
 ) -> int:
     """Serve until Ctrl+C; returns the exit code. A taken port gives the next free one."""
     bound = free_socket("0.0.0.0" if listen else "127.0.0.1", port)
@@ -171,7 +174,14 @@ def start(
         print(f"Port {port} is taken; using {real} instead.", flush=True)
     if listen:
         print(LISTEN_WARNING, file=sys.stderr, flush=True)
-    app = build(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions, builtin=builtin, api_auth=api_auth)
+    app = build(
+        data_dir=data_dir,
+        checkpoint=checkpoint,
+        extensions=extensions,
+        builtin=builtin,
+        api_auth=api_auth,
+        lora_dir=lora_dir,
+    )
     import uvicorn
     from modules import call_queue, shared
 
