@@ -18,6 +18,8 @@ def users(text: str | None) -> dict[str, str]:
         user, colon, password = part.strip().partition(":")
         if not (user and colon and password):
             raise PrismError("--api-auth must look like user:password, or user:password,user2:password2")
+        if not part.isascii():  # what browsers and FastAPI agree on
+            raise PrismError("--api-auth must hold plain letters only: no accents, umlauts or signs beyond ASCII")
         found[user] = password
     return found
 

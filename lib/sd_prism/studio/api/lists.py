@@ -54,7 +54,7 @@ def _add_sampling(router: APIRouter) -> None:
 
 
 def _add_models(router: APIRouter) -> None:
-    from modules import sd_models
+    from modules import sd_models, sd_vae
     from modules.api import models
     from modules.call_queue import wrap_queued_call
 
@@ -67,8 +67,6 @@ def _add_models(router: APIRouter) -> None:
     @router.get("/sd-vae", response_model=list[models.SDVaeItem])
     def vaes() -> Any:
         """The VAE files."""
-        from modules import sd_vae
-
         return [{"model_name": name, "filename": filename} for name, filename in sd_vae.vae_dict.items()]
 
     @router.post("/refresh-checkpoints")
@@ -79,8 +77,6 @@ def _add_models(router: APIRouter) -> None:
     @router.post("/refresh-vae")
     def refresh_vae() -> None:
         """Look for VAE files again."""
-        from modules import sd_vae
-
         wrap_queued_call(sd_vae.refresh_vae_list)()
 
     @router.post("/unload-checkpoint")

@@ -14,6 +14,7 @@ class Upscaler:
     """Makes pictures larger; derive from this and write `do_upscale`."""
 
     name = ""
+    model_name: str | None = None  # of a file that does the work
     scalers: list[UpscalerData]
 
     def __init__(self, create_dirs: bool = False) -> None:
