@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import Original
+from fastapi.testclient import TestClient
 from networks import add, lora, save, text_names, unet_names
 from PIL import Image
-from sd_prism.studio import generate, host
+from sd_prism.studio import generate, host, server
 
 JOB = {"prompt": "a red cat", "steps": 2, "seed": 3, "width": 64, "height": 64, "sampler_name": "Euler"}
 PARTS = ("unet", "text")
@@ -55,6 +57,7 @@ def folder(tmp_path_factory):
 
     for family in ("sd1", "sd2", "sdxl"):
         baked(f"{family}-baked", family, (0, PARTS, 0.8))
+    baked("sd1-twice", "sd1", (0, PARTS, 1.6))
     baked("sd1-parts", "sd1", (0, ["text"], 0.5), (0, ["unet"], -0.7))
     baked("sd1-two", "sd1", (0, PARTS, 0.8), (1, PARTS, 0.6))
     yield folder
@@ -94,6 +97,21 @@ def test_a_network_draws_what_the_changed_weights_draw(folder, model, tags, bake
 
 def test_a_network_of_strength_zero_is_none(folder):
     assert difference(draw(folder, "sd1"), draw(folder, "sd1", f"{JOB['prompt']}<lora:sd1-whole:0>")) == 0
+
+
+def test_a_network_goes_on_top_of_the_next_checkpoint(folder):
+    """Both have one build, so that the weights change in the modules that the network is in."""
+    tagged = f"{JOB['prompt']}<lora:sd1-whole:0.8>"
+    draw(folder, "sd1", tagged)
+    assert difference(draw(folder, "sd1-baked", tagged), draw(folder, "sd1-twice")) <= 1
+    assert difference(draw(folder, "sd1", tagged), draw(folder, "sd1-baked")) <= 1
+
+
+def test_another_folder_of_networks_can_be_named(folder, tmp_path):
+    shutil.copy(folder / "models" / "Lora" / "sd1-whole.safetensors", tmp_path / "moved.safetensors")
+    plain = draw(folder, "sd1")
+    request = {**JOB, "prompt": "a red cat<lora:moved:0.8>", "override_settings": {"sd_model_checkpoint": "sd1"}}
+    assert difference(plain, generate.generate(request, data_dir=folder, lora_dir=tmp_path)) > 20
 
 
 def test_networks_reach_hires_batches_and_clip_skip(folder):
@@ -219,6 +237,22 @@ def test_half_precision_aliases_and_changed_files(folder, only):
     assert difference(before, draw(folder, "sd1", f"{JOB['prompt']}<lora:v1-000010:0.8>")) > 20
 
 
+def test_a_network_may_bring_embeddings_along(folder, only):
+    plain = draw(folder, "sd1")
+    from modules import sd_hijack, shared
+
+    own = shared.sd_model.cond_stage_model.encode_embedding_init_text("red cat", 2).clone()
+    layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    nothing = {f"{layer}.lora_up.weight": torch.zeros(32, 1), f"{layer}.lora_down.weight": torch.zeros(1, 32)}
+    wide = {"bundle_emb.wide.clip_l": torch.ones(1, 64), "bundle_emb.wide.clip_g": torch.ones(1, 128)}
+    only("pivot", {**nothing, **wide, "bundle_emb.shiny.string_to_param.*": own})
+    on = draw(folder, "sd1", "a shiny<lora:pivot:1>")
+    assert difference(on, plain) == 0 and 'TI hashes: "shiny: pivot"' in on.infotexts[0]
+    assert list(sd_hijack.model_hijack.embedding_db.word_embeddings) == ["shiny"]
+    assert difference(draw(folder, "sd1", "a shiny"), plain) > 20
+    assert not sd_hijack.model_hijack.embedding_db.ids_lookup
+
+
 def test_pickles_and_damaged_files_are_told_and_the_others_are_there(folder, tmp_path):
     from sd_prism.studio.lora import Catalogue
 
@@ -241,6 +275,49 @@ def test_an_alias_of_two_files_means_neither(tmp_path):
     catalogue.scan(tmp_path, print)
     assert catalogue.find("same") is None and catalogue.find("one").name == "one"
     assert catalogue.prompt_name(catalogue.find("two")) == "two"
+
+
+def test_routes_list_the_networks_and_look_again(folder, only):
+    host.close_host()
+    app = server.build(data_dir=folder, builtin=False)
+    with TestClient(app) as client:
+        listed = {x["name"]: x for x in client.get("/sdapi/v1/loras").json()}
+        assert set(listed) == {f"{family}-{name}" for family in ("sd1", "sd2", "sdxl") for name in ("whole", "other")}
+        file = only("late", {"x.alpha": torch.ones(1)}, ss_output_name="very late")
+        assert client.post("/sdapi/v1/refresh-loras").status_code == 200
+        late = next(x for x in client.get("/sdapi/v1/loras").json() if x["name"] == "late")
+    metadata = {"ss_output_name": "very late"}
+    assert late == {"name": "late", "alias": "very late", "path": str(file), "metadata": metadata}
+
+
+def test_cards_write_the_tag_that_finds_the_file(folder, only):
+    only("v1-000010", {"x.alpha": torch.ones(1)}, ss_output_name='a "nice" name')
+    draw(folder, "sd1")
+    from modules import shared, ui_extra_networks
+
+    page = next(page for page in ui_extra_networks.extra_pages if page.title == "Lora")
+    page.refresh()
+
+    def card():
+        return next(item for item in page.list_items() if item["name"] == "v1-000010")
+
+    item = card()
+    assert json.loads(item["prompt"]) == '<lora:a "nice" name:1>'
+    assert item["search_terms"][0] == "Lora/v1-000010.safetensors"
+    shared.opts.data["lora_preferred_name"] = "Filename"
+    assert json.loads(card()["prompt"]) == "<lora:v1-000010:1>"
+    shared.opts.data["lora_preferred_name"] = "Alias from file"
+
+
+def test_reload_ui_keeps_networks_working(folder):
+    draw(folder, "sd1", "a red cat<lora:sd1-whole:0.8>")
+    host.reload()
+    on = draw(folder, "sd1", "a red cat<lora:sd1-whole:0.8>")
+    assert difference(on, draw(folder, "sd1-baked")) <= 1
+    host.reload()
+    plain = draw(folder, "sd1")
+    host.close_host()
+    assert difference(plain, draw(folder, "sd1")) == 0
 
 
 def test_torchs_layers_are_themselves_again_after_the_host(folder):

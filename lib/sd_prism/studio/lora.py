@@ -8,6 +8,7 @@ forward, when what is wanted differs from what they contain.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -100,6 +101,12 @@ def name_layers(model: Any) -> dict[str, nn.Module]:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
+def files_below(folder: str | Path) -> list[Path]:
+    """The files of a folder and those below it, links followed."""
+    found = (Path(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(found, key=lambda path: str(path).lower())
+
+
 @dataclass
 class NetworkFile:
     """A network on disk; `name` is the file's name without its ending, `alias` the name its trainer gave it."""
@@ -153,10 +160,10 @@ class Catalogue:
     def scan(self, folder: Path, tell: Callable[[str], None]) -> None:
         """Look for files anew; `tell` gets a sentence for each that cannot be read."""
         self.files, self._by_alias, self._ambiguous = {}, {}, set(NEVER_ALIASES)
-        for path in sorted(folder.rglob("*"), key=lambda path: str(path).lower()):
+        for path in files_below(folder):
             if path.suffix.lower() in (".pt", ".ckpt"):
                 tell(f"{path.name} is a pickle, which can run any code when it is opened; convert it to .safetensors")
-            elif path.suffix.lower() == ".safetensors" and path.is_file():
+            elif path.suffix.lower() == ".safetensors":
                 try:
                     self._add(NetworkFile(path))
                 except (PrismError, OSError) as error:
@@ -186,14 +193,14 @@ class Network:
 
     Attributes:
         changes: by the layers' names.
-        unknown: names of layers in the file that the model does not have.
+        embeddings: tensors of the embeddings that the file brings along, by their names.
         dyn_dim: how many of its ranks are used, None for all.
     """
 
     name: str
     file: NetworkFile
     changes: dict[str, Change]
-    unknown: list[str]
+    embeddings: dict[str, dict[str, Tensor]]
     read_at: float
     te_multiplier: float = 1.0
     unet_multiplier: float = 1.0
@@ -214,7 +221,11 @@ class Network:
             changes = {names[layer]: Change.of(parts) for layer, parts in grouped.items() if layer in names}
         except PrismError as error:
             raise PrismError(f"{file.filename.name} cannot be used: {error}") from error
-        return cls(name, file, changes, sorted(grouped.keys() - names.keys()), read_at)
+        embeddings: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in grouped.get("bundle_emb", {}).items():
+            word, _, part = key.partition(".")
+            embeddings.setdefault(word, {})[part] = tensor
+        return cls(name, file, changes, embeddings, read_at)
 
     @property
     def state(self) -> tuple[str, float, float, int | None]:
@@ -274,7 +285,7 @@ class Stack:
                 layer.bias = nn.Parameter(bias, requires_grad=False)
             elif bias is not None:
                 layer.bias.copy_(layer.bias + bias)
-        except RuntimeError:  # the shapes do not fit
+        except (RuntimeError, IndexError, ArithmeticError):  # the shapes do not fit
             self.failed[network.name] += 1
 
 

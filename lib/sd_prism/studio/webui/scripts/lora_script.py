@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 from modules import errors, extra_networks, patches, script_callbacks, shared, ui_extra_networks
 from modules.sd_hijack import model_hijack
+from modules.textual_inversion.textual_inversion import create_embedding_from_data
 from modules.ui_extra_networks import quote_js
 from sd_prism.errors import PrismError
 from sd_prism.studio import lora
@@ -41,6 +42,7 @@ class ExtraNetworkLora(extra_networks.ExtraNetwork):
 
     def __init__(self) -> None:
         super().__init__("lora")
+        self.bundled: list[str] = []
 
     def activate(self, p: Any, params_list: list[extra_networks.ExtraNetworkParams]) -> None:
         """Have the networks of these tags on and no others; what cannot be had is remarked under the picture."""
@@ -48,6 +50,7 @@ class ExtraNetworkLora(extra_networks.ExtraNetwork):
         before = {network.name: network for network in stack.networks}
         used = [network for params in params_list if (network := self._network(params, before))]
         stack.use(used)
+        self._use_embeddings()
         if shared.opts.lora_add_hashes_to_infotext and (used or hasattr(p, "lora_hashes")):
             self._note_hashes(p)
 
@@ -83,6 +86,20 @@ class ExtraNetworkLora(extra_networks.ExtraNetwork):
         if not network.changes:
             raise PrismError(f"Lora {name} is for another kind of model; none of its layers is in this one")
         return network
+
+    def _use_embeddings(self) -> None:
+        """Let prompts name the embeddings in the networks' files; those of the embeddings folder come first."""
+        database = model_hijack.embedding_db
+        for name in self.bundled:
+            database.register_embedding_by_name(None, shared.sd_model, name)
+        self.bundled.clear()
+        brought = [(network.name, item) for network in stack.networks for item in network.embeddings.items()]
+        for network, (name, tensors) in brought:
+            embedding = create_embedding_from_data(tensors, name)
+            embedding.shorthash = network
+            if embedding.shape == database.get_expected_shape() and name not in database.word_embeddings:
+                database.register_embedding(embedding, shared.sd_model)
+                self.bundled.append(name)
 
     def _note_hashes(self, p: Any) -> None:
         if not getattr(p, "is_hr_pass", False) or not hasattr(p, "lora_hashes"):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import safetensors.torch
 import torch
 from sd_prism.errors import PrismError
+from sd_prism.studio.lora import files_below
 
 from modules import devices, errors, sd_models, shared
 
@@ -100,7 +100,7 @@ class EmbeddingDatabase:
                 f"{filename} is a pickle, which can run any code when it is opened and is therefore not read; "
                 "convert it to .safetensors"
             )
-        if suffix.lower() != ".safetensors":
+        if suffix.lower() != ".safetensors" or not os.path.getsize(path):
             return
         try:
             data = safetensors.torch.load_file(path)
@@ -114,7 +114,7 @@ class EmbeddingDatabase:
 
     def load_from_dir(self, embdir: DirWithTextualInversionEmbeddings) -> None:
         """Read all files of a folder; those that cannot be read are told about."""
-        for file in _files(embdir.path):
+        for file in files_below(embdir.path):
             try:
                 self.load_from_file(str(file), file.name)
             except PrismError as error:
@@ -149,11 +149,6 @@ class EmbeddingDatabase:
             if tokens[offset : offset + len(ids)] == ids:
                 return embedding, len(ids)
         return None, None
-
-
-def _files(folder: str) -> Iterator[Path]:
-    for root, _, names in sorted(os.walk(folder, followlinks=True)):
-        yield from (file for file in (Path(root, name) for name in sorted(names)) if file.stat().st_size)
 
 
 def create_embedding_from_data(
