@@ -55,32 +55,40 @@ def build() -> gr.Blocks:
     localization.list_localizations(f"{paths.data_path}/localizations")
     loadsave = ui_loadsave.UiLoadsave(f"{paths.data_path}/ui-config.json")
     settings = Settings()
-    with gr.Blocks(analytics_enabled=False, title="Prism studio", fill_width=True) as demo:
+    interfaces, tabs = [], []
+    for name in ROOMS:
+        with _blocks() as interface:
+            tabs.append(_generation(name))
+        interfaces.append((interface, name, name))
+    with _blocks() as interface:
+        png_info.build()
+    interfaces.append((interface, "PNG Info", "pnginfo"))
+    with _blocks(), gr.Tabs():  # the studio has no training; what scripts add for it is not shown
+        script_callbacks.ui_train_tabs_callback(script_callbacks.UiTrainTabParams(_preview_params(tabs[0])))
+    interfaces += script_callbacks.ui_tabs_callback()
+    with _blocks() as interface:
+        settings.build(loadsave)
+    interfaces.append((interface, "Settings", "settings"))
+    with _blocks(title="Prism studio", fill_width=True) as demo:
         settings.quicksettings()
-        with gr.Tabs(elem_id="tabs") as tabs:
-            made = []
-            for name in ROOMS:
-                with place(name, name, f"tab_{name}") as content:
-                    made.append(_generation(name))
-                loadsave.add_block(content, name)
-            with place("PNG Info", "pnginfo", "tab_pnginfo") as content:
-                png_info.build()
-            loadsave.add_block(content, "pnginfo")
-            script_callbacks.ui_train_tabs_callback(script_callbacks.UiTrainTabParams(_preview_params(made[0])))
-            for interface, label, ident in script_callbacks.ui_tabs_callback():
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as row:
+            for interface, label, ident in interfaces:
                 with place(label, ident, f"tab_{ident}"):
                     interface.render()
-                loadsave.add_block(interface, ident)
-            with place("Settings", "settings", "tab_settings"):
-                settings.build(loadsave)
-        loadsave.add_component(f"webui/Tabs@{tabs.elem_id}", tabs)
+                if ident != "settings":
+                    loadsave.add_block(interface, ident)
+        loadsave.add_component(f"webui/Tabs@{row.elem_id}", row)
         loadsave.setup_ui()
         infotext_utils.connect_paste_params_buttons()
-        settings.connect(demo, made)
+        settings.connect(demo, tabs)
         gr.HTML(_footer(), elem_id="footer")
     loadsave.dump_defaults()
     host.remember_defaults()
     return demo.queue()
+
+
+def _blocks(**kwargs: Any) -> gr.Blocks:
+    return gr.Blocks(analytics_enabled=False, **kwargs)
 
 
 def build_fields() -> None:
@@ -88,7 +96,7 @@ def build_fields() -> None:
     from modules import infotext_utils
 
     infotext_utils.reset()
-    with gr.Blocks(analytics_enabled=False):
+    with _blocks():
         for name in ROOMS:
             tab = _start(name)
             toprow.build(tab)

@@ -413,9 +413,10 @@ class ScriptRunner:
     def _connect_menu(self, dropdown: Any) -> None:
         with_group = [script for script in self.selectable_scripts if script.group is not None]
 
-        def selected(index: int | None) -> list:
+        def selected(index: int | None) -> Any:
             chosen = self.selectable_scripts[index - 1] if index else None
-            return [gr.update(visible=script is chosen) for script in with_group]
+            shown = [gr.update(visible=script is chosen) for script in with_group]
+            return shown if len(shown) > 1 else shown[0]
 
         if with_group:
             dropdown.change(selected, [dropdown], [script.group for script in with_group], show_progress="hidden")
