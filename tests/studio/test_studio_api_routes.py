@@ -173,14 +173,16 @@ def test_another_checkpoint_in_the_settings_is_loaded(client):
 def during(client, job, action):
     """The answer to a job, with `action` called while it runs."""
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(post(client, "txt2img", job)))
+    thread = threading.Thread(target=lambda: answers.append(client.post("/sdapi/v1/txt2img", json=job)))
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while get(client, "progress?skip_current_image=true")["state"]["sampling_step"] < 3:
         assert time.monotonic() < deadline and thread.is_alive()
+        time.sleep(0.01)
     action()
-    thread.join(30)
-    return answers[0]
+    thread.join(60)
+    assert answers[0].status_code == 200, answers[0].text
+    return answers[0].json()
 
 
 def test_progress_interrupt_and_skip(client):
@@ -198,7 +200,7 @@ def test_progress_interrupt_and_skip(client):
     assert found["state"]["job_count"] == 5 and found["state"]["sampling_steps"] == 1000
     assert len(answer["images"]) == 1, "the pictures of the batch that was running"
     assert get(client, "progress")["progress"] == 0
-    skipped = during(client, {**JOB, "steps": 1000, "n_iter": 2}, lambda: post(client, "skip") and None)
+    skipped = during(client, {**JOB, "steps": 200, "n_iter": 2}, lambda: post(client, "skip") and None)
     assert len(skipped["images"]) == 2, "one picture per batch"
 
 
