@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from PIL import Image
@@ -65,7 +67,7 @@ def guided(engine, prompt="a cat", negative="", scale=5.0):
 
 
 def euler(model, x, sigmas):
-    for sigma, following in zip(sigmas, sigmas[1:]):
+    for sigma, following in itertools.pairwise(sigmas):
         x = x + (x - model(x, sigma.view(1))) / sigma * (following - sigma)
     return x
 

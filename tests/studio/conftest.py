@@ -147,6 +147,30 @@ def open_host(data):
 
 
 @pytest.fixture(scope="module")
+def tiny_host(tmp_path_factory):
+    """A host without page and extensions, one for all tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        host.open_host(data_dir=make_data(tmp_path_factory.mktemp("tiny") / "data", patch), builtin=False)
+        yield
+        host.close_host()
+
+
+@pytest.fixture()
+def engine(tiny_host):
+    """The engine of the host's first checkpoint; settings and cond caches are as at the start."""
+    from modules import processing, sd_models, shared
+
+    loaded = sd_models.reload_model_weights()
+    settings = dict(shared.opts.data)
+    for kind in (processing.StableDiffusionProcessing, processing.StableDiffusionProcessingTxt2Img):
+        for name in ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc"):
+            if name in vars(kind):
+                setattr(kind, name, [None, None])
+    yield loaded.engine
+    shared.opts.data.update(settings)
+
+
+@pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """The app in a client, with its data folder and its recorder; one for all tests of a file."""
     from fastapi.testclient import TestClient
