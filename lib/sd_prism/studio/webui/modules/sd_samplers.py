@@ -83,11 +83,11 @@ def _hires_pair(params: dict[str, Any]) -> tuple[str, str]:
     )
 
 
-def get_hr_sampler_from_infotext(params: dict[str, Any]) -> str:
+def get_hr_sampler_from_infotext(d: dict[str, Any]) -> str:
     """The sampler of the second pass in an infotext."""
-    return _hires_pair(params)[0]
+    return _hires_pair(d)[0]
 
 
-def get_hr_scheduler_from_infotext(params: dict[str, Any]) -> str:
+def get_hr_scheduler_from_infotext(d: dict[str, Any]) -> str:
     """The schedule of the second pass in an infotext."""
-    return _hires_pair(params)[1]
+    return _hires_pair(d)[1]
