@@ -24,6 +24,7 @@ from sd_prism.miniatures.pack import for_webui
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300
+RELOAD_SECONDS = 60
 PICTURE_SECONDS = 300
 END_SECONDS = 20
 TAIL_LINES = 40
@@ -104,19 +105,19 @@ class Host:
         self._wait(pages=1)
         self.boot = self.hooks()
 
-    def _wait(self, *, pages: int) -> None:
+    def _wait(self, *, pages: int, seconds: float = START_SECONDS) -> None:
         """Until the probe has seen so many pages, and the API answers.
 
         In that order: A1111 ends with an error when it is asked anything before it has added its routes.
         """
         assert self.process is not None
         started = time.monotonic()
-        while time.monotonic() - started < START_SECONDS and self.process.poll() is None:
+        while time.monotonic() - started < seconds and self.process.poll() is None:
             if self.pages() >= pages and self.answers():
                 return
             time.sleep(0.2)
         code = self.process.poll()
-        how = f"did not answer within {START_SECONDS} seconds" if code is None else f"ended with exit code {code}"
+        how = f"did not answer within {seconds} seconds" if code is None else f"ended with exit code {code}"
         self.end()
         raise RuntimeError(f"{self.name} {how}; the end of its log:\n{self.tail()}")
 
@@ -149,24 +150,21 @@ class Host:
         return self.get("/contract/state")
 
     def reload(self) -> None:
-        """The button "Reload UI", pressed over HTTP as the page does it; until the new page is up."""
+        """Reload UI, until the new page is up."""
         pages = self.pages()
-        self.press("settings_restart_gradio")
-        self._wait(pages=pages + 1)
+        self.press_reload()
+        self._wait(pages=pages + 1, seconds=RELOAD_SECONDS)
 
-    def press(self, elem_id: str) -> None:
-        """A button's first function; its components must need no input."""
+    def press_reload(self) -> None:
+        """What the page sends when the button "Reload UI" of the settings is pressed."""
         page = self.get("/config")
-        (button,) = (one["id"] for one in page["components"] if one["props"].get("elem_id") == elem_id)
+        (button,) = (x["id"] for x in page["components"] if x["props"].get("elem_id") == "settings_restart_gradio")
         number = next(
             index
             for index, one in enumerate(page["dependencies"])
             if button in (target[0] if isinstance(target, list) else target for target in one["targets"])
         )
-        prefix = page.get("api_prefix", "")
-        event = {"fn_index": number, "data": [], "session_hash": "contract", "event_data": None, "trigger_id": button}
-        path = f"{prefix}/queue/join" if prefix else "/run/predict"
-        self.client.post(path, json=event).raise_for_status()
+        self.post("/run/predict", {"fn_index": number, "data": [], "session_hash": "contract"})
 
     def component(self, elem_id: str) -> dict[str, Any]:
         """What the page says of a component."""
@@ -204,6 +202,12 @@ class Host:
         return self.probed.read_text(encoding="utf8").count("app_started ")
 
 
+class Studio(Host):
+    def press_reload(self) -> None:
+        """The studio's page asks a route of its own, which answers when all is done."""
+        self.post("/internal/reload-ui")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -216,7 +220,7 @@ def studio(folder: Path) -> Host:
     second_checkpoint(folder / "data" / "models" / "Stable-diffusion")
     port = free_port()
     command = [sys.executable, "-c", STUDIO, str(ROOT / "lib"), str(port), str(folder / "data")]
-    return Host("studio", command, port, cwd=ROOT, folder=folder)
+    return Studio("studio", command, port, cwd=ROOT, folder=folder)
 
 
 def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) -> Host:

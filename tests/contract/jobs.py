@@ -24,6 +24,8 @@ JOB: dict[str, Any] = {
     "height": 64,
 }
 HIRES = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+# Two pictures and their grid, all written to disk.
+KEPT = {"batch_size": 2, "save_images": True, "override_settings": {"grid_save": True}}
 # The model is loaded in a thread of its own, so its lines fall anywhere among the others.
 OF_THE_MODEL = ("model_loaded", "activate")
 
@@ -90,7 +92,7 @@ def hook_log(host: Host) -> dict[str, list[str]]:
     return {
         "start": [line for line in host.boot if not line.startswith(OF_THE_MODEL)],
         "reload": [line for line in host.hooks() if not line.startswith(OF_THE_MODEL)],
-        "txt2img": logged(host, {**JOB, "batch_size": 2, "save_images": True}),
+        "txt2img": logged(host, {**JOB, **KEPT}),
         "tag": logged(host, {**JOB, "prompt": "a red fish <probe:1:a=2> in the sea", "n_iter": 2}),
         "hires": logged(host, {**JOB, **HIRES}),
         "override": logged(host, {**JOB, "override_settings": {"sd_model_checkpoint": SECOND}}),

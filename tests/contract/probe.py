@@ -51,7 +51,10 @@ def described(value):
     if value is shared.demo:
         return "demo"
     roles = {"add_api_route": "app", "first_stage_model": "model"}
-    return next((role for sign, role in roles.items() if hasattr(value, sign)), type(value).__name__)
+    kinds = [one.__name__ for one in type(value).__mro__]
+    if "CFGDenoiser" in kinds or kinds[0].endswith("Denoiser"):  # one for each kind of sampler and of prediction
+        return "CFGDenoiser" if "CFGDenoiser" in kinds else "Denoiser"
+    return next((role for sign, role in roles.items() if hasattr(value, sign)), kinds[0])
 
 
 class Probe(scripts.Script):

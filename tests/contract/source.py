@@ -25,6 +25,7 @@ REQUESTS = {
     "StableDiffusionImg2ImgProcessingAPI": "img2img",
     "Img2ImgRequest": "img2img",
 }
+ROUTER = "APIRouter"
 VERBS = ("get", "post", "put", "delete")
 LEAST_ID = 4  # constant characters; an id that is all variable says nothing
 
@@ -200,12 +201,16 @@ class Source:
                 yield from ((f"{name}.{field}", "") for field in fields)
 
     def routes(self) -> Iterator[tuple[str, str]]:
+        """Verb and path; a router's have its prefix."""
+        routers = [call for file in self.web_files() for call in calls(file) if called(call) == ROUTER]
         for file in self.web_files():
             for call in calls(file):
                 path = constant(call.args[0]) if call.args else None
                 verb = called(call)
                 if path is None or not path.startswith("/"):
                     continue
+                if text_of(call.func).startswith("router."):
+                    path = f"{constant(keyword(routers[0], 'prefix'))}{path}"
                 if verb == "add_api_route":
                     yield from ((f"{one} {path}", "") for one in ast.literal_eval(keyword(call, "methods") or call))
                 elif verb in VERBS:
@@ -356,6 +361,6 @@ def pattern_of(node: ast.expr | None) -> str:
         return "".join(constant(part) or "*" for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return "".join(pattern_of(part) or "*" for part in (node.left, node.right))
-    if isinstance(node, ast.Call) and called(node) == "elem_id" and node.args:  # of a script: the tab, then this
+    if called(node) in ("elem_id", "id") and node.args:  # type: ignore[union-attr]  # the tab, then this
         return f"*_{pattern_of(node.args[0])}"
     return constant(node) or ""

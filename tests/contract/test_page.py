@@ -1,4 +1,4 @@
-"""Reload UI, restart, disabling and removing; the same in every host."""
+"""The page: its elements, Reload UI, restart, disabling and removing; the same in every host."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from sd_prism.settings import FREEU
 
 B1 = "customscript/prism_freeu.py/txt2img/Stage 1 backbone/value"
 B1_ID = "script_txt2img_prism_freeu_b1"
+
+# What extensions' scripts, user styles and browser tests look up.
+IDS = (
+    *("txt2img_generate", "txt2img_prompt", "txt2img_neg_prompt", "txt2img_width", "txt2img_height", "txt2img_steps"),
+    *("txt2img_cfg_scale", "txt2img_gallery", "html_info_txt2img", "txt2img_hr", "txt2img_hr_upscaler", "paste"),
+    *("txt2img_script_container", "script_list", "txt2img_token_counter", "txt2img_interrupt", "settings_submit"),
+    *("settings_restart_gradio", "setting_sd_model_checkpoint", "footer", "tab_txt2img", "img2img_generate"),
+)
 
 
 def pngs(host):
@@ -23,6 +31,13 @@ def panels(host):
 def test_the_extension_is_found_without_an_error(host):
     assert "Error loading script" not in host.log.read_text(errors="replace")
     assert "PrismFreeU" in host.state()["scripts"]
+
+
+def test_the_page_has_the_elements_that_others_look_up(host):
+    page = [one["props"].get("elem_id") for one in host.get("/config")["components"]]
+    assert not set(IDS) - set(page)
+    own = [one for one in page if one and "prism_freeu" in one]
+    assert len(own) == len(set(own)) >= 2 * len(FREEU.fields)
 
 
 def test_reload_ui_twice_changes_nothing(host):
@@ -57,7 +72,7 @@ def gone(host):
     assert panels(host) == state["hooks"] == state["callbacks"] == 0
     assert state["axes"] == [] and state["own torch.cat"]
     assert "PrismFreeU" not in state["scripts"]
-    assert set(state["packages"]) <= {"studio", "errors"}
+    assert not {"hosts", "panels"}.intersection(state["packages"])
 
 
 def test_disabled_it_leaves_nothing_behind(host):
