@@ -148,19 +148,19 @@ def _style_editor(tab: Tab) -> None:
     prompts = [tab.fields["prompt"], tab.fields["negative_prompt"]]
     tab.parts["styles_edit"].click(lambda: gr.update(visible=True), None, [dialog], **QUIET)
     close.click(lambda: gr.update(visible=False), None, [dialog], **QUIET)
-    chosen.change(_shown_style, [chosen, *texts], texts, **QUIET)
+    chosen.change(_shown_style, [chosen], texts, **QUIET)
     copy.click(lambda *x: x, prompts, texts, **QUIET)
     save.click(_save_style, [chosen, *texts], menus, **QUIET)
     delete.click(_delete_style, [chosen], menus, **QUIET)
     tab.parts["style_apply"].click(_apply_styles, [*prompts, menus[0]], [*prompts, menus[0]], **QUIET)
 
 
-def _shown_style(name: str | None, prompt: str, negative: str) -> tuple[str, str]:
-    """The texts of a known style; for a new name what stands there already."""
+def _shown_style(name: str | None) -> tuple:
+    """The texts of a known style; for a new name what stands there stays."""
     from modules import shared
 
     style = shared.prompt_styles.styles.get(name or "")
-    return (style.prompt or "", style.negative_prompt or "") if style else (prompt, negative)
+    return (style.prompt or "", style.negative_prompt or "") if style else (gr.update(), gr.update())
 
 
 def _save_style(name: str | None, prompt: str, negative: str) -> tuple:
