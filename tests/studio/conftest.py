@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,7 +113,7 @@ def make_data(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     patch.setattr(checkpoint, "load", load_tiny)
     patch.setattr(header, "inspect", inspect_tiny)
     models = folder / "models" / "Stable-diffusion"
-    models.mkdir(parents=True)
+    models.mkdir(parents=True, exist_ok=True)
     for name in ("tiny.safetensors", "tiny-two.safetensors", "zdamaged.safetensors"):
         (models / name).write_bytes(name.encode())
     return folder
@@ -183,3 +185,24 @@ def served(tmp_path_factory):
         with TestClient(app) as client:
             yield SimpleNamespace(app=app, client=client, data=data, recorder=recorder)
         host.close_host()
+
+
+@pytest.fixture(scope="module")
+def launch_studio():
+    """launch_studio(data, extension) serves the studio as a process of its own and waits until it answers."""
+    started = []
+
+    def launch(data: Path, extension: Path) -> SimpleNamespace:
+        command = [sys.executable, str(Path(__file__).with_name("serve.py")), "0", str(data), str(extension)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        started.append(process)
+        return SimpleNamespace(process=process, address=process.stdout.readline().split()[-1])
+
+    yield launch
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
