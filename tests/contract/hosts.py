@@ -48,7 +48,7 @@ ENVIRONMENT = {
 NOT_INHERITED = ("COMMANDLINE_ARGS", "PYTHONPATH", "PYTHONHOME", "PRISM_DATA_DIR")
 PROBE = Path(__file__).with_name("probe.py")
 PRISM = "sd-webui-prism"
-SECOND = "second"  # after the shipped one by name, so that one is what a host starts with
+SECOND = "second"
 # The studio without a copy of Prism's own: like a webui it finds Prism in the data folder.
 STUDIO = """
 import sys
@@ -236,11 +236,12 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
 
 
 def furnish(data: Path) -> None:
-    """A data folder with two extensions: this repository and the probe."""
+    """A data folder with two extensions, this repository and the probe, and the shipped checkpoint chosen."""
     scripts = data / "extensions" / PROBE.stem / "scripts"
     scripts.mkdir(parents=True)
     shutil.copy(PROBE, scripts)
     (data / "extensions" / PRISM).symlink_to(ROOT, target_is_directory=True)
+    (data / "config.json").write_text(json.dumps({"sd_model_checkpoint": MINI_V1.name}), encoding="utf8")
 
 
 def second_checkpoint(folder: Path) -> Path:
