@@ -36,4 +36,6 @@ def _fitted() -> torch.Tensor:
     latent = model.get_first_stage_encoding(model.encode_first_stage(picture))[0].float().cpu()
     target = torch.nn.functional.interpolate(picture.cpu(), size=latent.shape[1:], mode="area")[0]
     rows = latent.flatten(1).T
-    return torch.linalg.lstsq(torch.cat([rows, torch.ones(len(rows), 1)], 1), target.flatten(1).T).solution
+    known = torch.cat([rows, torch.ones(len(rows), 1)], 1).double()
+    # gelsd bears channels that depend on each other.
+    return torch.linalg.lstsq(known, target.flatten(1).T.double(), driver="gelsd").solution
