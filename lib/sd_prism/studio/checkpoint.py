@@ -85,7 +85,8 @@ class Model:
     @torch.no_grad()
     def predict(self, x: Tensor, t: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """The UNet's output (N,4,h,w): epsilon or v, as `prediction_type` says."""
-        vector, dtype = cond.get("vector"), self.unet.dtype
+        # Not `unet.dtype`: diffusers walks through all parameters for that, at every step.
+        vector, dtype = cond.get("vector"), self.unet.conv_in.weight.dtype
         added = None if vector is None else _size_vector(vector.to(dtype))
         context = cond["crossattn"].to(dtype)
         out = self.unet(x.to(dtype), t, encoder_hidden_states=context, added_cond_kwargs=added, return_dict=False)

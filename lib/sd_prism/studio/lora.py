@@ -316,8 +316,18 @@ def _restore(layer: Any) -> None:
 def patches(stack: Stack) -> Iterator[tuple[type[nn.Module], str, Callable]]:
     """What has to replace which methods of torch's layers, so that they obey the stack."""
     for kind in LAYERS:
-        yield kind, "forward", _after(stack.apply, kind.forward)
+        yield kind, "forward", _up_to_date(stack, kind.forward)
         yield kind, "_load_from_state_dict", _after(reset, kind._load_from_state_dict)
+
+
+def _up_to_date(stack: Stack, forward: Callable) -> Callable:
+    def replacement(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # Hundreds of layers come here at every step: what is as it should be must cost no further call.
+        if self.__dict__.get("network_current_names", ()) != stack.states:
+            stack.apply(self)
+        return forward(self, *args, **kwargs)
+
+    return replacement
 
 
 def _after(first: Callable[[Any], None], method: Callable) -> Callable:
