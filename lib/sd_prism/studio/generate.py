@@ -43,6 +43,8 @@ def generate(
 ) -> Result:
     """Pictures for a request in the API's field names; the host is opened once per checkpoint and folder.
 
+    A request with `init_images` is an img2img job.
+
     Raises:
         PrismError: the request or the checkpoint is not usable; the text says why.
     """
@@ -54,7 +56,8 @@ def generate(
             host.open_host(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions, lora_dir=lora_dir)
             page.build_fields()
             _open_for[:] = [key]
-        outcome = host.run(host.request_of(request), listener=listener)
+        tab = "img2img" if "init_images" in request else "txt2img"
+        outcome = host.run(host.request_of(request, tab), listener=listener)
     return _result(outcome)
 
 
@@ -72,7 +75,7 @@ def _result(outcome: host.Outcome) -> Result:
         "sampler": processed.sampler_name,
         "model": shared.sd_model.sd_checkpoint_info.title,
         "hash": processed.sd_model_hash,
-        "panels": host.panels_on(outcome.args),
+        "panels": host.panels_on(outcome.args, outcome.tab),
     }
     images = [host.png_bytes(image) for image in processed.images[first:]]
     return Result(images, list(processed.infotexts[first:]), info)

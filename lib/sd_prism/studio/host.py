@@ -198,6 +198,7 @@ def remember_defaults() -> None:
 class Outcome:
     """A finished job."""
 
+    tab: str
     processed: Any
     p: Any
     args: list
@@ -284,24 +285,22 @@ def run(
             processed, p = _process(requests.completed(job), values, is_api)
     finally:
         progress.finish_task(task)
-    return Outcome(processed, p, values, time.perf_counter() - started)
+    return Outcome(request.tab, processed, p, values, time.perf_counter() - started)
 
 
 def _process(request: Any, args: list, is_api: bool) -> tuple[Any, Any]:
-    from contextlib import closing
-
     from modules import processing, shared
 
     kinds = {
-        "txt2img": "StableDiffusionProcessingTxt2Img",
-        "img2img": "StableDiffusionProcessingImg2Img",
+        "txt2img": processing.StableDiffusionProcessingTxt2Img,
+        "img2img": processing.StableDiffusionProcessingImg2Img,
     }
-    kind, runner = getattr(processing, kinds[request.tab]), runner_of(request.tab)
+    kind, runner = kinds[request.tab], runner_of(request.tab)
     taken = {field.name for field in dataclasses.fields(kind) if field.init} - {"sampler_index"}
     given = {name: value for name, value in request if name in taken}
     if is_api:
         given["do_not_save_samples"] = given["do_not_save_grid"] = not request.save_images
-    with closing(kind(**given)) as p:
+    with contextlib.closing(kind(**given)) as p:
         p.is_api = is_api
         p.scripts = runner
         p.outpath_samples = getattr(shared.opts, f"outdir_{request.tab}_samples")

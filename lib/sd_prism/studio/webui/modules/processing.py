@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from sd_prism.errors import PrismError
+from sd_prism.files import write_whole
 
 from modules import devices, extra_networks, images, paths, rng, scripts, sd_models, sd_samplers, sd_vae, shared
 from modules.processing_core import (
@@ -185,8 +186,7 @@ def _take_batch(p: StableDiffusionProcessing, n: int, *names: str) -> None:
 def _remember_params(p: StableDiffusionProcessing) -> None:
     """params.txt: what pasting from an empty prompt restores."""
     os.makedirs(paths.data_path, exist_ok=True)
-    with open(os.path.join(paths.data_path, "params.txt"), "w", encoding="utf8") as file:
-        file.write(Processed(p, []).infotext(p, 0))
+    write_whole(os.path.join(paths.data_path, "params.txt"), Processed(p, []).infotext(p, 0))
 
 
 def _batch_pictures(p: StableDiffusionProcessing, n: int) -> list[torch.Tensor]:
