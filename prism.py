@@ -24,6 +24,11 @@ NEEDED_GB = 3
 
 def main():
     check_python()
+    if sys.argv[1:2] == ["doctor"]:  # looks at a broken environment too, so it must not need one
+        sys.path[0] = str(ROOT / "lib")
+        from sd_prism.doctor import main as doctor
+
+        return doctor(sys.argv[2:])
     if Path(sys.prefix).resolve() != VENV.resolve():
         run_inside(sys.argv[1:])
     sys.path[0] = str(ROOT / "lib")

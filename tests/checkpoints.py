@@ -77,24 +77,28 @@ def open_clip_state(model):
 
 
 class Original:
-    """The modules of one small model and its LDM state."""
+    """The modules of one small model and its LDM state; `change(self)` may alter the modules first."""
 
-    def __init__(self, family, text_model_prefix=True):
+    def __init__(self, family, text_model_prefix=True, change=None):
         torch.manual_seed(0)
-        self.unet, self.vae = small_unet(family), small_vae()
+        self.unet, self.vae, self.texts = small_unet(family), small_vae(), []
+        if family in CLIP_PREFIX:
+            self.texts.append(small_text(64, "quick_gelu", False))
+        if family in OPEN_PREFIX:
+            self.texts.append(small_text(128, "gelu", family == "sdxl"))
+        if change:
+            change(self)
         shape = ldm_keys.UNetShape(2, ATTENTION[family])
         unet = {ldm_keys.UNET + ldm_keys.unet_to_ldm(n, shape): t for n, t in self.unet.state_dict().items()}
         vae = {ldm_keys.vae_to_ldm(n): t for n, t in self.vae.state_dict().items()}
         is_conv = [n for n, t in vae.items() if ".attn_1." in n and t.ndim == 2]
         vae = {ldm_keys.VAE + n: t[:, :, None, None] if n in is_conv else t for n, t in vae.items()}
-        self.state, self.texts = {**unet, **vae}, []
+        self.state = {**unet, **vae}
         if family in CLIP_PREFIX:
-            self.texts.append(small_text(64, "quick_gelu", False))
             prefix = CLIP_PREFIX[family] + ("text_model." if text_model_prefix else "")
-            state = self.texts[-1].state_dict()
+            state = self.texts[0].state_dict()
             self.state |= {prefix + n.removeprefix("text_model."): t for n, t in state.items()}
         if family in OPEN_PREFIX:
-            self.texts.append(small_text(128, "gelu", family == "sdxl"))
             self.state |= {OPEN_PREFIX[family] + n: t for n, t in open_clip_state(self.texts[-1]).items()}
             self.state[OPEN_PREFIX[family] + "logit_scale"] = torch.tensor(4.6)
         self.state["alphas_cumprod"] = torch.zeros(1000)

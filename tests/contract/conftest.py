@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import hosts
+from contract import hosts, neighbours
 from sd_prism.studio.cli import WEBUIS
 
 STUDIO = "studio"
+CROWDED = " with neighbours"
 
 
 def _named(webuis: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -49,10 +50,13 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
         def start(name: str) -> hosts.Host:
             if name not in known:
-                folder = tmp_path_factory.mktemp(name)
-                host = hosts.studio(folder) if name == STUDIO else hosts.webui(folder, name, **GIVEN[name])
+                folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
+                kind = name.removesuffix(CROWDED)
+                host = hosts.studio(folder) if kind == STUDIO else hosts.webui(folder, name, **GIVEN[kind])
+                if name.endswith(CROWDED):
+                    neighbours.move_in(host.data / "extensions")
                 stack.callback(host.end)
-                host.wait()
+                host.start()
                 known[name] = host
             return known[name]
 
@@ -67,6 +71,12 @@ def studio(started: Callable[[str], hosts.Host]) -> hosts.Host:
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest, started: Callable[[str], hosts.Host]) -> hosts.Host:
     return started(request.param)
+
+
+@pytest.fixture(scope="session")
+def crowd(host: hosts.Host, started: Callable[[str], hosts.Host]) -> hosts.Host:
+    """The same host once more, with hostile extensions beside Prism."""
+    return started(host.name + CROWDED)
 
 
 @pytest.fixture(scope="session")

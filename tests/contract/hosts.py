@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,10 +18,13 @@ from typing import Any
 
 import httpx
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from sd_prism.miniatures import MINI_V1
 from sd_prism.miniatures.pack import for_webui
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300
+RELOAD_SECONDS = 60
 PICTURE_SECONDS = 300
 END_SECONDS = 20
 TAIL_LINES = 40
@@ -42,8 +46,16 @@ ENVIRONMENT = {
     "no_proxy": "127.0.0.1,localhost",
 }
 NOT_INHERITED = ("COMMANDLINE_ARGS", "PYTHONPATH", "PYTHONHOME", "PRISM_DATA_DIR")
-# The door itself, with the environment that the tests run in for its own.
-DOOR = "import pathlib, sys, prism; prism.VENV = pathlib.Path(sys.prefix); sys.exit(prism.main())"
+PROBE = Path(__file__).with_name("probe.py")
+PRISM = "sd-webui-prism"
+SECOND = "second"
+# The studio without a copy of Prism's own: like a webui it finds Prism in the data folder.
+STUDIO = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from sd_prism.studio import server
+sys.exit(server.start(port=int(sys.argv[2]), data_dir=sys.argv[3], open_browser=False, builtin=False))
+"""
 WEBUI_OPTIONS = (
     *("--skip-prepare-environment", "--skip-torch-cuda-test", "--do-not-download-clip", "--no-download-sd-model"),
     *("--use-cpu", "all", "--no-half", "--precision", "full", "--api"),
@@ -65,34 +77,53 @@ class Picture:
     def image(self) -> Image.Image:
         return Image.open(io.BytesIO(self.png)).convert("RGB")
 
+    @property
+    def encoded(self) -> str:
+        """The whole file, as a request carries it."""
+        return base64.b64encode(self.png).decode()
+
 
 class Host:
-    """A started host, spoken to over HTTP."""
+    """A host with a data folder of its own, spoken to over HTTP."""
 
     def __init__(self, name: str, command: Sequence[str], port: int, *, cwd: Path, folder: Path) -> None:
-        self.name, self.log = name, folder / "log.txt"
-        inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+        self.name, self.command, self.cwd = name, command, cwd
+        self.log, self.data = folder / "log.txt", folder / "data"
+        self.probed = self.data / "extensions" / PROBE.stem / "log.txt"
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PICTURE_SECONDS, trust_env=False)
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=cwd, env={**inherited, **ENVIRONMENT}, stdout=log, stderr=subprocess.STDOUT
-            )
+        self.process: subprocess.Popen[bytes] | None = None
+        self.boot: list[str] = []  # the probe's lines of the start
 
-    def wait(self) -> None:
-        """Until the API answers; a host that ends or stays silent shows the end of its log."""
+    def start(self) -> None:
+        """Until page, API and model are there; a host that ends or stays silent shows the end of its log."""
+        self.hooks()
+        inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.cwd, env={**inherited, **ENVIRONMENT}, stdout=log, stderr=subprocess.STDOUT
+            )
+        self._wait(pages=1)
+        self.boot = self.hooks()
+
+    def _wait(self, *, pages: int, seconds: float = START_SECONDS) -> None:
+        """Until the probe has seen so many pages, and the API answers.
+
+        In that order: A1111 ends with an error when it is asked anything before it has added its routes.
+        """
+        assert self.process is not None
         started = time.monotonic()
-        while time.monotonic() - started < START_SECONDS and self.process.poll() is None:
-            if self.answers():
+        while time.monotonic() - started < seconds and self.process.poll() is None:
+            if self.pages() >= pages and self.answers():
                 return
-            time.sleep(0.3)
+            time.sleep(0.2)
         code = self.process.poll()
-        how = f"did not answer within {START_SECONDS} seconds" if code is None else f"ended with exit code {code}"
+        how = f"did not answer within {seconds} seconds" if code is None else f"ended with exit code {code}"
         self.end()
         raise RuntimeError(f"{self.name} {how}; the end of its log:\n{self.tail()}")
 
     def answers(self) -> bool:
         try:
-            return self.client.get("/sdapi/v1/scripts").status_code == 200
+            return self.client.get("/contract/state").status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -100,19 +131,55 @@ class Host:
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:])
 
     def end(self) -> None:
-        self.client.close()
+        if self.process is None:
+            return
         self.process.terminate()
         try:
             self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process = None
+
+    def restart(self) -> None:
+        self.end()
+        self.start()
+
+    def state(self) -> dict[str, Any]:
+        """What the probe sees of the host's inside."""
+        return self.get("/contract/state")
+
+    def reload(self) -> None:
+        """Reload UI, until the new page is up."""
+        pages = self.pages()
+        self.press_reload()
+        self._wait(pages=pages + 1, seconds=RELOAD_SECONDS)
+
+    def press_reload(self) -> None:
+        """What the page sends when the button "Reload UI" of the settings is pressed."""
+        page = self.get("/config")
+        (button,) = (x["id"] for x in page["components"] if x["props"].get("elem_id") == "settings_restart_gradio")
+        number = next(
+            index
+            for index, one in enumerate(page["dependencies"])
+            if button in (target[0] if isinstance(target, list) else target for target in one["targets"])
+        )
+        self.post("/run/predict", {"fn_index": number, "data": [], "session_hash": "contract"})
+
+    def component(self, elem_id: str) -> dict[str, Any]:
+        """What the page says of a component."""
+        (found,) = (x["props"] for x in self.get("/config")["components"] if x["props"].get("elem_id") == elem_id)
+        return dict(found)
 
     def get(self, path: str) -> Any:
         return self.client.get(path).raise_for_status().json()
 
+    def post(self, path: str, body: Any = None) -> Any:
+        return self.client.post(path, json=body).raise_for_status().json()
+
     def ask(self, request: dict[str, Any]) -> httpx.Response:
-        return self.client.post("/sdapi/v1/txt2img", json=request)
+        """img2img for a request with pictures to start from, else txt2img."""
+        return self.client.post(f"/sdapi/v1/{'img2img' if 'init_images' in request else 'txt2img'}", json=request)
 
     def draw(self, request: dict[str, Any]) -> list[Picture]:
         """All pictures of one request."""
@@ -124,6 +191,22 @@ class Host:
             for png, text in zip(body["images"], json.loads(body["info"])["infotexts"], strict=True)
         ]
 
+    def hooks(self) -> list[str]:
+        """The probe's lines since they were last asked for."""
+        lines = self.probed.read_text(encoding="utf8").splitlines() if self.probed.exists() else []
+        self.probed.write_text("", encoding="utf8")
+        return lines
+
+    def pages(self) -> int:
+        """How many pages were started among the probe's lines."""
+        return self.probed.read_text(encoding="utf8").count("app_started ")
+
+
+class Studio(Host):
+    def press_reload(self) -> None:
+        """The studio's page asks a route of its own, which answers when all is done."""
+        self.post("/internal/reload-ui")
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -132,20 +215,43 @@ def free_port() -> int:
 
 
 def studio(folder: Path) -> Host:
-    """The stand-alone studio with the shipped checkpoint."""
+    """The stand-alone studio with the shipped checkpoint and a second one."""
+    furnish(folder / "data")
+    second_checkpoint(folder / "data" / "models" / "Stable-diffusion")
     port = free_port()
-    options = ["studio", "--no-browser", "--port", str(port), "--data-dir", str(folder / "data")]
-    return Host("studio", [sys.executable, "-c", DOOR, *options], port, cwd=ROOT, folder=folder)
+    command = [sys.executable, "-c", STUDIO, str(ROOT / "lib"), str(port), str(folder / "data")]
+    return Studio("studio", command, port, cwd=ROOT, folder=folder)
 
 
 def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) -> Host:
-    """A webui with this repository as its only extension, and the shipped checkpoint as its only one."""
-    extensions, checkpoints = folder / "data" / "extensions", folder / "checkpoints"
-    extensions.mkdir(parents=True)
-    checkpoints.mkdir()
-    (extensions / "sd-webui-prism").symlink_to(ROOT, target_is_directory=True)
+    """A webui with the same extensions and checkpoints, and no other ones."""
+    furnish(folder / "data")
+    checkpoints = folder / "checkpoints"
     for_webui(checkpoints)
+    for_webui(checkpoints, second_checkpoint(folder))
     port = free_port()
     options = ["--port", str(port), "--data-dir", str(folder / "data"), "--ckpt-dir", str(checkpoints)]
     command = [python, "launch.py", *WEBUI_OPTIONS, *options, *args]
     return Host(name, command, port, cwd=Path(path), folder=folder)
+
+
+def furnish(data: Path) -> None:
+    """A data folder with two extensions, this repository and the probe, and the shipped checkpoint chosen."""
+    scripts = data / "extensions" / PROBE.stem / "scripts"
+    scripts.mkdir(parents=True)
+    shutil.copy(PROBE, scripts)
+    (data / "extensions" / PRISM).symlink_to(ROOT, target_is_directory=True)
+    (data / "config.json").write_text(json.dumps({"sd_model_checkpoint": MINI_V1.name}), encoding="utf8")
+
+
+def second_checkpoint(folder: Path) -> Path:
+    """The shipped checkpoint with other weights in its middle block, so that its pictures differ."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(MINI_V1)
+    for name, tensor in tensors.items():
+        if name.startswith("model.diffusion_model.middle_block") and tensor.ndim == 4:
+            tensors[name] = tensor * 0.5
+    file = folder / f"{SECOND}.safetensors"
+    save_file(tensors, file, metadata={"format": "pt"})
+    shutil.copy(MINI_V1.with_suffix(".yaml"), file.with_suffix(".yaml"))
+    return file

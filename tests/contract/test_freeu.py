@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+from contract.jobs import JOB, difference, freeu
 from sd_prism.settings import FREEU
 
-JOB = {
-    "prompt": "a red fish in the sea",
-    "sampler_name": "Euler",
-    "scheduler": "Automatic",
-    "steps": 4,
-    "cfg_scale": 5,
-    "seed": 1,
-    "width": 64,
-    "height": 64,
-}
 NAME = FREEU.title.lower()
 PRESET = "SD 2.1 (authors)"
 GRID = "x/y/z plot"
-
-
-def freeu(*args, title=FREEU.title):
-    """A request's part that hands these arguments to the script."""
-    return {"alwayson_scripts": {title: {"args": list(args)}}}
 
 
 def draw(host, *args, title=FREEU.title, **fields):
@@ -33,11 +18,6 @@ def draw(host, *args, title=FREEU.title, **fields):
 
 def pixels(pictures):
     return [one.pixels for one in pictures]
-
-
-def difference(one, other):
-    """The largest of all pixels' differences, of 255."""
-    return np.abs(np.asarray(one.image, int) - np.asarray(other.image, int)).max()
 
 
 def has_key(picture, key=FREEU.title):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import pytest
 import torch
 from sd_prism.errors import PrismError
-from sd_prism.studio import denoiser, generate, host
+from sd_prism.studio import denoiser, host, page
 
 CONTEXT = 16
 
@@ -28,8 +30,13 @@ class TinyText:
         longest = max(row.shape[0] for row in rows)
         return {"crossattn": torch.stack([torch.cat([r, r[:1].expand(longest - len(r), -1)]) for r in rows])}
 
-    def token_count(self, text, *, steps=20):
-        return len(text.split()), 75
+    encoders = ()
+
+    def process_texts(self, texts):
+        return [[] for _ in texts], max(len(text.split()) for text in texts)
+
+    def get_target_prompt_token_count(self, token_count):
+        return 75
 
 
 class TinyModel:
@@ -63,7 +70,8 @@ class TinyModel:
         return torch.nn.functional.interpolate(z[:, :3], scale_factor=8).tanh()
 
     def encode(self, images):
-        raise NotImplementedError
+        means = torch.nn.functional.avg_pool2d(images, 8)
+        return torch.cat([means, means.mean(1, keepdim=True)], 1)
 
 
 def inspect_tiny(path):
@@ -105,7 +113,7 @@ def make_data(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     patch.setattr(checkpoint, "load", load_tiny)
     patch.setattr(header, "inspect", inspect_tiny)
     models = folder / "models" / "Stable-diffusion"
-    models.mkdir(parents=True)
+    models.mkdir(parents=True, exist_ok=True)
     for name in ("tiny.safetensors", "tiny-two.safetensors", "zdamaged.safetensors"):
         (models / name).write_bytes(name.encode())
     return folder
@@ -134,10 +142,34 @@ def open_host(data):
 
     def opened(*extensions: Path):
         host.open_host(data_dir=data, extensions=extensions, builtin=False)
-        generate.build_without_page()
+        page.build_fields()
 
     yield opened
     host.close_host()
+
+
+@pytest.fixture(scope="module")
+def tiny_host(tmp_path_factory):
+    """A host without page and extensions, one for all tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        host.open_host(data_dir=make_data(tmp_path_factory.mktemp("tiny") / "data", patch), builtin=False)
+        yield
+        host.close_host()
+
+
+@pytest.fixture()
+def engine(tiny_host):
+    """The engine of the host's first checkpoint; settings and cond caches are as at the start."""
+    from modules import processing, sd_models, shared
+
+    loaded = sd_models.reload_model_weights()
+    settings = dict(shared.opts.data)
+    for kind in (processing.StableDiffusionProcessing, processing.StableDiffusionProcessingTxt2Img):
+        for name in ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc"):
+            if name in vars(kind):
+                setattr(kind, name, [None, None])
+    yield loaded.engine
+    shared.opts.data.update(settings)
 
 
 @pytest.fixture(scope="module")
@@ -151,5 +183,26 @@ def served(tmp_path_factory):
         data, recorder = make_data(folder / "data", patch), make_recorder(folder / "recorder")
         app = server.build(data_dir=data, extensions=[recorder.folder], builtin=False)
         with TestClient(app) as client:
-            yield SimpleNamespace(client=client, data=data, recorder=recorder)
+            yield SimpleNamespace(app=app, client=client, data=data, recorder=recorder)
         host.close_host()
+
+
+@pytest.fixture(scope="module")
+def launch_studio():
+    """launch_studio(data, extension) serves the studio as a process of its own and waits until it answers."""
+    started = []
+
+    def launch(data: Path, extension: Path) -> SimpleNamespace:
+        command = [sys.executable, str(Path(__file__).with_name("serve.py")), "0", str(data), str(extension)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        started.append(process)
+        return SimpleNamespace(process=process, address=process.stdout.readline().split()[-1])
+
+    yield launch
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()

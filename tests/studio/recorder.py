@@ -34,6 +34,7 @@ def before_ui():
 script_callbacks.on_before_ui(before_ui)
 script_callbacks.on_ui_settings(lambda: note("ui_settings"))
 script_callbacks.on_model_loaded(lambda model: note("model_loaded"))
+script_callbacks.on_extra_noise(lambda params: note("extra_noise"))
 script_callbacks.on_cfg_denoiser(lambda params: note(f"cfg_denoiser {params.denoiser.step} {tuple(params.x.shape)}"))
 script_callbacks.on_cfg_denoised(lambda params: note("cfg_denoised"))
 script_callbacks.on_cfg_after_cfg(lambda params: note("cfg_after_cfg"))
@@ -84,8 +85,15 @@ class Recorder(scripts.Script):
     def process_before_every_sampling(self, p, *args, **kwargs):
         note(f"process_before_every_sampling {sorted(kwargs)} {kwargs['x'] is kwargs['noise']}")
 
+    def before_hr(self, p, *args):
+        note(f"before_hr {p.is_hr_pass} {p.hr_c is not None}")
+
+    def on_mask_blend(self, p, mba, *args):
+        note(f"on_mask_blend {mba.is_final_blend} {mba.sigma is None}")
+
     def post_sample(self, p, ps, *args):
-        note(f"post_sample {tuple(ps.samples.shape)}")
+        decoded = getattr(ps.samples, "already_decoded", False)
+        note(f"post_sample {len(ps.samples) if decoded else tuple(ps.samples.shape)}")
 
     def postprocess_batch(self, p, *args, **kwargs):
         note(f"postprocess_batch {sorted(kwargs)}")
@@ -97,7 +105,7 @@ class Recorder(scripts.Script):
         note(f"postprocess_image {pp.image.size}")
 
     def postprocess_maskoverlay(self, p, ppmo, *args):
-        note("postprocess_maskoverlay")
+        note(f"postprocess_maskoverlay {ppmo.mask_for_overlay is not None} {ppmo.overlay_image is not None}")
 
     def postprocess_image_after_composite(self, p, pp, *args):
         note("postprocess_image_after_composite")

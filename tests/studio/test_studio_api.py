@@ -86,7 +86,7 @@ def test_an_infotext_fills_what_the_request_leaves_open(client, recorder):
     answer = client.post("/sdapi/v1/txt2img", json={"infotext": text, "seed": 10})
     found = json.loads(answer.json()["info"])["infotexts"][0]
     assert found.startswith(
-        "a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M, Schedule type: Automatic, CFG scale: 5, "
+        "a pear\nNegative prompt: dark\nSteps: 4, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 5, "
         "Seed: 10, Size: 72x64"
     )
     assert "Recorder: 8" in found
@@ -107,7 +107,7 @@ def test_an_infotext_fills_what_the_request_leaves_open(client, recorder):
         ({"alwayson_scripts": {"nobody": {"args": []}}}, 422, ["Script not found", '"nobody"', "test recorder"]),
         ({"alwayson_scripts": {"test recorder": [1]}}, 422, ['must look like {"args": [...]}']),
         ({"script_name": "nobody"}, 422, ["Script not found"]),
-        ({"enable_hr": True}, 422, ["enable_hr is not available"]),
+        ({"refiner_checkpoint": "x"}, 422, ["refiner_checkpoint is nothing that the studio can do"]),
         ({"override_settings": {"sd_model_checkpoint": "tony"}}, 404, ["checkpoint", "tiny.safetensors"]),
         ({"override_settings": {"sd_model_checkpoint": "zdamaged"}}, 422, ["zdamaged.safetensors", "damaged"]),
         ({"override_settings": {"no_such": 1}}, 422, ['setting "no_such"']),
@@ -149,9 +149,10 @@ def test_the_lists(client):
         "tiny.safetensors",
     ]
     assert get("/sdapi/v1/options")["samples_format"] == "png"
-    assert get("/sdapi/v1/scripts") == {"txt2img": ["test recorder"], "img2img": []}
-    (info,) = get("/sdapi/v1/script-info")
-    assert info["name"] == "test recorder" and [x["label"] for x in info["args"]] == ["Recorder on", "Recorder amount"]
+    assert get("/sdapi/v1/scripts") == dict.fromkeys(("txt2img", "img2img"), ["x/y/z plot", "test recorder"])
+    infos = [info for info in get("/sdapi/v1/script-info") if info["name"] == "test recorder"]
+    assert [info["is_img2img"] for info in infos] == [False, True]
+    assert [x["label"] for x in infos[0]["args"]] == ["Recorder on", "Recorder amount"]
     assert get("/sdapi/v1/progress")["progress"] == 0
     assert "/sdapi/v1/txt2img" in get("/openapi.json")["paths"]
 

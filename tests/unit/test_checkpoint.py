@@ -126,9 +126,9 @@ def test_v_prediction_keys_of_sdxl(originals, tmp_path):
         (
             "lora_unet_down_blocks_0.lora_down.weight",
             "lora",
-            "is a LoRA, which the studio does not support yet; choose",
+            "is a LoRA, which goes on top of a checkpoint; put it into models/Lora",
         ),
-        ("first_stage_model.decoder.conv_in.weight", "vae", "is a VAE alone, which .* not support yet; choose"),
+        ("first_stage_model.decoder.conv_in.weight", "vae", "is a VAE alone; put it into models/VAE"),
         ("model.diffusion_model.clip_txt_mapper.weight", "cascade", "Stable Cascade file, which .* not support yet; "),
         ("something.else", "unknown", "no Stable Diffusion 1, 2 or XL"),
     ],

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from sd_prism.errors import UnknownName
+from sd_prism.errors import PrismError, UnknownName
 from sd_prism.miniatures import MINI_V1 as MINI
 from sd_prism.studio import cli
 
@@ -47,6 +47,24 @@ def test_panel_options_become_the_apis_dictionary():
 
 def test_without_panel_options_no_panel_is_asked():
     assert cli.request_of(cli.parser().parse_args(["generate", "a fish"]))["alwayson_scripts"] == {}
+
+
+def test_a_second_pass_and_a_picture_to_start_from_become_the_apis_fields(tmp_path):
+    read = lambda *options: cli.request_of(cli.parser().parse_args(["generate", "a fish", *options]))  # noqa: E731
+    assert {"enable_hr", "hr_scale", "init_images", "denoising_strength"}.isdisjoint(read())
+    found = read("--hr-scale", "1.5", "--denoising-strength", "0.4")
+    assert (found["enable_hr"], found["hr_scale"], found["denoising_strength"]) == (True, 1.5, 0.4)
+    file = tmp_path / "a.png"
+    file.write_bytes(b"picture")
+    found = read("--init-image", str(file), "--mask", str(file), "--resize-mode", "1")
+    assert (found["init_images"], found["mask"], found["resize_mode"]) == (["cGljdHVyZQ=="], "cGljdHVyZQ==", 1)
+    for options, text in (
+        (["--mask", str(file)], "name the picture with --init-image"),
+        (["--init-image", str(tmp_path / "b.png")], "cannot be read: No such file"),
+        (["--init-image", str(file), "--hr-scale", "2"], "--hr-scale is for pictures without --init-image"),
+    ):
+        with pytest.raises(PrismError, match=text):
+            read(*options)
 
 
 def test_inspect_says_what_a_file_is(capsys):

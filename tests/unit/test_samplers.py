@@ -175,8 +175,17 @@ def test_every_sampler_is_finite_and_reports_each_step(name, n):
 def test_image_to_image_starts_at_the_level_of_its_strength():
     euler, denoiser = sampler("Euler"), Denoiser(network)
     sigmas = euler.sigmas("Karras", 20, denoiser)
-    x, rest = euler.resume(noise(1), noise(2), sigmas, 10)
-    assert len(rest) == 12 and torch.equal(x, noise(1) + noise(2) * sigmas[9])
+    start, rest = euler.remaining(sigmas, 10)
+    assert len(rest) == 12 and start == sigmas[9] == rest[0] and euler.scale(start) == 1
+
+
+@pytest.mark.parametrize("t_enc, steps", [(0, 0), (1, 0), (10, 9)])
+def test_ddim_noises_to_one_timestep_more_than_it_goes_on_from(t_enc, steps):
+    ddim, denoiser = sampler("DDIM"), Denoiser(network)
+    sigmas = ddim.sigmas("Automatic", 20, denoiser)  # timesteps 951, 901 ... 1
+    start, rest = ddim.remaining(sigmas, t_enc)
+    assert start == denoiser.sigmas[50 * t_enc + 1] and len(rest) - 1 == steps
+    assert torch.isclose(ddim.scale(start) ** 2, denoiser.alphas_cumprod[50 * t_enc + 1])
 
 
 def test_a_brownian_picture_does_not_depend_on_its_batch():

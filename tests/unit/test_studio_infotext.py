@@ -37,6 +37,8 @@ def job(**extra):
         height=480,
         batch_size=1,
         sd_model_hash="abcdef0123",
+        sd_vae_name=None,
+        sd_vae_hash=None,
         sd_model_name="mini",
         subseed_strength=0,
         seed_resize_from_w=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 from sd_prism.studio.prompt import parse_and, parse_schedule
@@ -57,6 +58,24 @@ def test_text_after_a_near_comma_moves_to_the_next_chunk(vocabulary):
     assert [len(c.tokens) for c in parts] == [71, 10] and count == 85
     parts, _ = chunks("cat " * 50 + ", " + "dog " * 30, vocabulary)
     assert [len(c.tokens) for c in parts] == [75, 6]
+
+
+def find_cats(vectors):
+    """Every "cat" is an embedding of so many vectors."""
+    embedding = SimpleNamespace(vectors=vectors)
+    return lambda tokens, position: (embedding, 1) if tokens[position] == 2368 else (None, None)
+
+
+def test_an_embedding_takes_the_place_of_its_name(vocabulary):
+    (chunk,), count = chunks("a (cat:1.5) a", vocabulary, find_cats(3))
+    assert chunk.tokens == [320, 0, 0, 0, 320] and chunk.weights == [1, 1.5, 1.5, 1.5, 1] and count == 5
+    assert [offset for offset, _ in chunk.fixes] == [1]
+
+
+def test_an_embedding_that_does_not_fit_starts_a_chunk(vocabulary):
+    parts, count = chunks("a " * 73 + "cat a", vocabulary, find_cats(3))
+    assert [len(part.tokens) for part in parts] == [73, 4] and count == 79
+    assert [part.fixes[0][0] if part.fixes else None for part in parts] == [None, 0]
 
 
 def test_break_starts_a_chunk(vocabulary):

@@ -34,8 +34,8 @@ from sd_prism.studio.tokens import Vocabulary
 
 TOKEN_IDS = "prism.token_ids"
 OTHER_FAMILIES = {
-    "lora": "is a LoRA, which the studio does not support yet; choose a Stable Diffusion 1, 2 or XL checkpoint",
-    "vae": "is a VAE alone, which the studio does not support yet; choose a checkpoint that contains its VAE",
+    "lora": "is a LoRA, which goes on top of a checkpoint; put it into models/Lora and write <lora:NAME:1> in prompts",
+    "vae": "is a VAE alone; put it into models/VAE and choose it in the setting SD VAE",
     "cascade": "is a Stable Cascade file, which the studio does not support yet; choose an SD 1, 2 or XL checkpoint",
     "sdxl-refiner": "is the SDXL refiner, which only finishes another model's pictures; choose an SDXL base model",
     "unknown": "is no Stable Diffusion 1, 2 or XL checkpoint in the LDM layout",
@@ -85,7 +85,8 @@ class Model:
     @torch.no_grad()
     def predict(self, x: Tensor, t: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """The UNet's output (N,4,h,w): epsilon or v, as `prediction_type` says."""
-        vector, dtype = cond.get("vector"), self.unet.dtype
+        # Not `unet.dtype`: diffusers walks through all parameters for that, at every step.
+        vector, dtype = cond.get("vector"), self.unet.conv_in.weight.dtype
         added = None if vector is None else _size_vector(vector.to(dtype))
         context = cond["crossattn"].to(dtype)
         out = self.unet(x.to(dtype), t, encoder_hidden_states=context, added_cond_kwargs=added, return_dict=False)
@@ -129,6 +130,21 @@ def load(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtyp
     return model
 
 
+def vae_weights(path: str | Path, vae: Any) -> dict[str, Tensor]:
+    """The weights of a VAE file in LDM's layout, by the names and in the type of `vae`, whose shapes they have.
+
+    Raises PrismError for what `inspect` refuses, and for files that are no VAE or one of another shape.
+    """
+    header = inspect(path)
+    if header.family != "vae":
+        raise PrismError(f"{header.path.name} is no VAE file; choose a .safetensors file that holds a VAE alone")
+    reader = _FileReader(header, vae.dtype, "the loaded model")
+    prefix = ldm_keys.VAE if any(name.startswith(ldm_keys.VAE) for name in header.shapes) else ""
+    state = reader.vae_state(prefix, len(vae.config.block_out_channels))
+    reader.check("VAE", vae.state_dict(), state)
+    return state
+
+
 @torch.no_grad()
 def predicts_v(unet: Any) -> bool:
     """A1111's guess for SD 2: at the noisiest step a v model answers a constant input with far less than it."""
@@ -140,11 +156,17 @@ def predicts_v(unet: Any) -> bool:
 
 
 def _size_vector(vector: Tensor) -> dict[str, Tensor]:
-    """The ready-made vector through diffusers' two doors, which join it again (see `_with_ready_vector`)."""
+    """The ready-made vector through diffusers' two doors, which join it again (see `_as_in_ldm`)."""
     return {"text_embeds": vector[:, :1], "time_ids": vector[:, 1:]}
 
 
-def _with_ready_vector(unet: Any) -> Any:
+def _as_in_ldm(unet: Any) -> Any:
+    """The UNet with A1111's ways where diffusers has others: the size vector, and odd sizes."""
+    from sd_prism.studio.upsampling import LdmUpsample2D, Upsample2D
+
+    for module in unet.modules():
+        if isinstance(module, Upsample2D):
+            module.__class__ = LdmUpsample2D
     if unet.config.addition_embed_type == "text_time":
         unet.add_time_proj = nn.Identity()  # sizes arrive as sinusoids already
     return unet
@@ -161,15 +183,18 @@ def _alphas(sidecar: Sidecar, zero_snr: bool) -> Tensor:
 class _FileReader:
     """Builds the three parts of a single file from its shapes and fills them."""
 
-    def __init__(self, header: Header, dtype: torch.dtype) -> None:
+    def __init__(self, header: Header, dtype: torch.dtype, fits: str | None = None) -> None:
         from safetensors import SafetensorError, safe_open
 
-        self.header, self.dtype = header, dtype
+        self.header, self.dtype, self.fits = header, dtype, fits or header.family
         try:
             self.file = safe_open(str(header.path), framework="pt", device="cpu")
         except SafetensorError as error:
             raise PrismError(f"{header.path.name} is damaged ({error}); download it again") from error
-        self.family = family_config(header.family)
+
+    @cached_property
+    def family(self) -> dict[str, Any]:
+        return family_config(self.header.family)
 
     def model(self) -> Model:
         header = self.header
@@ -178,7 +203,7 @@ class _FileReader:
             size=(header.native_size, header.native_size),
         )
         return Model(
-            unet=_with_ready_vector(self._unet()),
+            unet=_as_in_ldm(self._unet()),
             vae=self._vae(),
             text=text,
             family=header.family,
@@ -200,14 +225,20 @@ class _FileReader:
     def _vae(self) -> Any:
         from diffusers import AutoencoderKL
 
-        shapes = {n: s for n, s in self._shapes(ldm_keys.VAE).items() if not n.startswith(("loss.", "model_ema."))}
+        shapes = self.vae_shapes(ldm_keys.VAE)
         config = vae_config(shapes)
         config["scaling_factor"] = self.header.sidecar.scale_factor or self.family["vae"]["scaling_factor"]
-        levels = len(config["block_out_channels"])
-        state = {ldm_keys.vae_to_diffusers(n, levels): self._tensor(ldm_keys.VAE + n) for n in shapes}
-        state = {n: t.flatten(1) if ".attentions." in n and t.ndim == 4 else t for n, t in state.items()}
+        state = self.vae_state(ldm_keys.VAE, len(config["block_out_channels"]))
         start = shape_of(shapes, "encoder.conv_in.weight")[0]
         return self._filled("VAE", lambda: starting_at(AutoencoderKL(**config), start), state)
+
+    def vae_shapes(self, prefix: str) -> dict[str, Sequence[int]]:
+        return {n: s for n, s in self._shapes(prefix).items() if not n.startswith(("loss.", "model_ema."))}
+
+    def vae_state(self, prefix: str, levels: int) -> dict[str, Tensor]:
+        """The weights of a VAE with so many resolutions by diffusers' names."""
+        state = {ldm_keys.vae_to_diffusers(n, levels): self._tensor(prefix + n) for n in self.vae_shapes(prefix)}
+        return {n: t.flatten(1) if ".attentions." in n and t.ndim == 4 else t for n, t in state.items()}
 
     def _encoder(self, index: int, facts: Mapping[str, Any]) -> Encoder:
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -266,14 +297,14 @@ class _FileReader:
         expected = set(module.state_dict())
         if any(name.startswith("text_model.") for name in expected):
             state = {n if n.startswith("text_projection") else f"text_model.{n}": t for n, t in state.items()}
-        self._check(part, module.state_dict(), state)
+        self.check(part, module.state_dict(), state)
         module.load_state_dict(state, strict=True, assign=True)
         for sub in module.modules():
             if isinstance(getattr(sub, "position_ids", None), Tensor):  # a buffer that files do not carry
                 sub.position_ids = torch.arange(sub.position_ids.shape[-1]).expand((1, -1))
         return module
 
-    def _check(self, part: str, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    def check(self, part: str, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
         wrong = {
             "missing": sorted(expected.keys() - given.keys()),
             "unexpected": sorted(given.keys() - expected.keys()),
@@ -284,7 +315,7 @@ class _FileReader:
         listed = [f"{len(names)} {what} ({', '.join(names[:3])})" for what, names in wrong.items() if names]
         if listed:
             raise PrismError(
-                f"{self.header.path.name} does not fit {self.header.family}; {part} weights: {'; '.join(listed)}. "
+                f"{self.header.path.name} does not fit {self.fits}; {part} weights: {'; '.join(listed)}. "
                 "The file may be incomplete or of another family."
             )
 
@@ -323,7 +354,7 @@ class _FolderReader:
 
         header = self.header
         return Model(
-            unet=_with_ready_vector(self._part(UNet2DConditionModel, "unet")),
+            unet=_as_in_ldm(self._part(UNet2DConditionModel, "unet")),
             vae=self._part(AutoencoderKL, "vae"),
             text=TextEngine(self._encoders(), self._vocabulary()),
             family=header.family,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import doctor
 from ..errors import PrismError, UnknownName
 from ..settings import PANELS
 
@@ -45,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
     studio = commands.add_parser("studio", help="open the studio in the browser (the default)")
     studio.add_argument("--port", type=int, default=7860, help="the next free one is taken if it is busy")
     studio.add_argument("--listen", action="store_true", help="let other machines of the network in")
+    studio.add_argument(
+        "--api-auth",
+        metavar="USER:PASSWORD[,...]",
+        help="who may use the HTTP routes (default: everybody who gets there)",
+    )
     studio.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     _common(studio)
 
@@ -52,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     generate.add_argument("prompt")
     for flag, kind, default, text in GENERATE:
         generate.add_argument(f"--{flag}", type=kind, default=default, help=text)
+    generate.add_argument("--init-image", type=Path, help="a picture to start from")
+    generate.add_argument("--mask", type=Path, help="a picture whose white part of --init-image is drawn anew")
     generate.add_argument("--out", type=Path, default=Path("picture.png"), help="the PNG to write")
     generate.add_argument("--json", action="store_true", help="print what was done as JSON")
     _common(generate)
@@ -69,8 +78,11 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", type=Path)
     inspect.add_argument("--json", action="store_true")
 
+    look = commands.add_parser("doctor", help="say what this machine or a webui lacks, and what that costs")
+    doctor.add_arguments(look)
+
     bench = commands.add_parser("bench", help="measure speed against the floor and the peers' method")
-    bench.add_argument("what", nargs="?", choices=["freeu"], default="freeu")
+    bench.add_argument("what", nargs="?", choices=["freeu", "studio"], default="freeu")
     bench.add_argument("--json", action="store_true")
     return top
 
@@ -93,12 +105,24 @@ GENERATE: tuple[tuple[str, Any, Any, str], ...] = (
     ("seed", int, -1, "-1 draws one"),
     ("batch-size", int, 1, "pictures at once"),
     ("n-iter", int, 1, "batches one after the other"),
+    (
+        "denoising-strength",
+        float,
+        None,
+        "share that --init-image or --hr-scale draws anew, 0 to 1",
+    ),
+    ("hr-scale", float, None, "draw a second pass, this many times as large"),
+    ("hr-upscaler", str, None, "how the first pass is enlarged (default: Latent)"),
+    ("hr-second-pass-steps", int, None, "sampling steps of the second pass (default: as many as the first)"),
+    ("resize-mode", int, None, "how --init-image is made to fit: 0 stretch, 1 crop, 2 fill, 3 stretch latents"),
+    ("mask-blur", int, None, "pixels over which the edge of --mask is soft"),
 )
 
 
 def _common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ckpt", type=Path, help="a checkpoint (.safetensors) or a diffusers folder")
     command.add_argument("--data-dir", type=Path, help="where models, outputs and settings are kept")
+    command.add_argument("--lora-dir", type=Path, help="where LoRAs lie (default: models/Lora in the data folder)")
 
 
 def _studio(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -109,6 +133,8 @@ def _studio(args: argparse.Namespace, rest: Sequence[str]) -> int:
         listen=args.listen,
         data_dir=args.data_dir,
         checkpoint=args.ckpt,
+        lora_dir=args.lora_dir,
+        api_auth=args.api_auth,
         open_browser=not args.no_browser,
     )
 
@@ -118,6 +144,9 @@ def request_of(args: argparse.Namespace) -> dict[str, Any]:
     given = vars(args)
     names = [flag.replace("-", "_") for flag, *_ in GENERATE]
     request = {name: given[name] for name in names if given[name] is not None} | {"prompt": args.prompt}
+    request |= _pictures(args)
+    if args.hr_scale is not None:
+        request["enable_hr"] = True
     scripts = {}
     for panel in PANELS:
         options = {one: given[f"{panel.name}.{one}"] for one in panel.names}
@@ -127,12 +156,31 @@ def request_of(args: argparse.Namespace) -> dict[str, Any]:
     return request | {"alwayson_scripts": scripts}
 
 
+def _pictures(args: argparse.Namespace) -> dict[str, Any]:
+    """The pictures to start from, in base64 as the API takes them."""
+    if args.init_image is None:
+        if args.mask is not None:
+            raise PrismError("--mask says which part of a picture is drawn anew; name the picture with --init-image")
+        return {}
+    if args.hr_scale is not None:
+        raise PrismError("--hr-scale is for pictures without --init-image; set --width and --height instead")
+    mask = {} if args.mask is None else {"mask": _base64("--mask", args.mask)}
+    return {"init_images": [_base64("--init-image", args.init_image)], **mask}
+
+
+def _base64(option: str, file: Path) -> str:
+    try:
+        return base64.b64encode(file.read_bytes()).decode()
+    except OSError as error:
+        raise PrismError(f"{option} {file} cannot be read: {error.strerror}") from error
+
+
 def _generate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     request = request_of(args)
     _check_out(args.out)
     from .generate import generate
 
-    result = generate(request, checkpoint=args.ckpt, data_dir=args.data_dir)
+    result = generate(request, checkpoint=args.ckpt, data_dir=args.data_dir, lora_dir=args.lora_dir)
     files = []
     for index, png in enumerate(result.images):
         file = args.out if index == 0 else args.out.with_stem(f"{args.out.stem}-{index + 1}")
@@ -214,12 +262,24 @@ def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    from ..bench import freeu
+def _doctor(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    return doctor.tell(args)
 
-    found = freeu.run()
-    print(json.dumps(found, indent=2) if args.json else freeu.table(found["rows"]))
+
+def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    from importlib import import_module
+
+    bench = import_module(f"sd_prism.bench.{args.what}")
+    found = bench.run()
+    print(json.dumps(found, indent=2) if args.json else bench.table(found["rows"]))
     return 0
 
 
-COMMANDS = {"studio": _studio, "generate": _generate, "test": _test, "inspect": _inspect, "bench": _bench}
+COMMANDS = {
+    "studio": _studio,
+    "generate": _generate,
+    "test": _test,
+    "inspect": _inspect,
+    "doctor": _doctor,
+    "bench": _bench,
+}

@@ -28,25 +28,6 @@ class Result:
     info: dict[str, Any]
 
 
-def build_without_page() -> None:
-    """Let scripts build their panels in a page that is thrown away, which lays out their arguments."""
-    import gradio as gr
-    from modules import infotext_utils, scripts
-
-    from sd_prism.studio import page
-
-    infotext_utils.reset()
-    with gr.Blocks(analytics_enabled=False):
-        fields, *_buttons = page.prompts()
-        fields |= page.settings(page.native_size())
-        runner = scripts.scripts_txt2img
-        runner.initialize_scripts(is_img2img=False)
-        runner.prepare_ui()
-        runner.setup_ui()
-        page.add_paste_fields(runner, fields)
-    host.remember_defaults()
-
-
 _open_for: list[tuple] = []
 _lock = threading.Lock()
 
@@ -58,19 +39,25 @@ def generate(
     data_dir: str | Path | None = None,
     extensions: Sequence[str | Path] = (),
     listener: Callable[[Any], None] | None = None,
+    lora_dir: str | Path | None = None,
 ) -> Result:
     """Pictures for a request in the API's field names; the host is opened once per checkpoint and folder.
+
+    A request with `init_images` is an img2img job.
 
     Raises:
         PrismError: the request or the checkpoint is not usable; the text says why.
     """
-    key = (str(checkpoint or ""), str(host.data_folder(data_dir)), tuple(map(str, extensions)))
+    from sd_prism.studio import page
+
+    key = (str(checkpoint or ""), str(host.data_folder(data_dir)), tuple(map(str, extensions)), str(lora_dir or ""))
     with _lock:
         if _open_for != [key] or "modules.shared" not in sys.modules:
-            host.open_host(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions)
-            build_without_page()
+            host.open_host(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions, lora_dir=lora_dir)
+            page.build_fields()
             _open_for[:] = [key]
-        outcome = host.run(host.request_of(request), listener=listener)
+        tab = "img2img" if "init_images" in request else "txt2img"
+        outcome = host.run(host.request_of(request, tab), listener=listener)
     return _result(outcome)
 
 
@@ -88,7 +75,7 @@ def _result(outcome: host.Outcome) -> Result:
         "sampler": processed.sampler_name,
         "model": shared.sd_model.sd_checkpoint_info.title,
         "hash": processed.sd_model_hash,
-        "panels": host.panels_on(outcome.args),
+        "panels": host.panels_on(outcome.args, outcome.tab),
     }
     images = [host.png_bytes(image) for image in processed.images[first:]]
     return Result(images, list(processed.infotexts[first:]), info)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +99,7 @@ def open_host(
     checkpoint: str | Path | None = None,
     extensions: Sequence[str | Path] = (),
     builtin: bool = True,
+    lora_dir: str | Path | None = None,
 ) -> None:
     """Load settings, the list of checkpoints and all scripts.
 
@@ -103,6 +107,7 @@ def open_host(
         checkpoint: a file to use from the start.
         extensions: further extension folders.
         builtin: load Prism's own `scripts/*.py` too.
+        lora_dir: where networks lie, if not in models/Lora of the data folder.
     """
     folder = _writable(data_folder(data_dir))
     if checkpoint is not None and not os.path.exists(checkpoint):
@@ -111,47 +116,131 @@ def open_host(
         )
     _claim_modules()
     from modules import extensions as host_extensions
-    from modules import extra_networks, paths, script_callbacks, scripts, sd_models, shared
+    from modules import paths, sd_hijack, sd_models, shared
 
     unload_scripts()
     paths.configure(folder)
     shared.cmd_opts.ckpt = str(Path(checkpoint).resolve()) if checkpoint else None
     shared.configure()
+    if lora_dir:
+        shared.cmd_opts.lora_dir = str(Path(lora_dir).resolve())
     folders = [Path(extension).resolve() for extension in extensions]
     host_extensions.configure([REPOSITORY, *folders] if builtin else folders)
     sd_models.model_data.set_sd_model(None)
-    sd_models.list_models()
+    sd_hijack.model_hijack.embedding_db.clear_embedding_dirs()
+    sd_hijack.model_hijack.embedding_db.add_embedding_dir(shared.cmd_opts.embeddings_dir)
+    _load_scripts()
     if checkpoint:
         shared.opts.data["sd_model_checkpoint"] = sd_models.find(shared.cmd_opts.ckpt).title
+    after_reload(None)
+
+
+def _load_scripts() -> None:
+    """Look at the user's files anew and load all scripts, in the host's order."""
+    from modules import extra_networks, script_callbacks, scripts, sd_models, sd_vae, ui_extra_networks
+
+    sd_models.list_models()
+    sd_vae.refresh_vae_list()
     extra_networks.initialize()
+    ui_extra_networks.initialize()
+    ui_extra_networks.register_default_pages()
     scripts.load_scripts()
     script_callbacks.list_optimizers_callback()
     script_callbacks.list_unets_callback()
     script_callbacks.before_ui_callback()
     script_callbacks.ui_settings_callback()
-    # A setting that an extension has just declared may have a saved value.
-    shared.opts.load(shared.config_filename())
 
 
+_rebuild: Callable[[], None] | None = None
+
+
+def after_reload(rebuild: Callable[[], None] | None) -> None:
+    """Say who builds the page when scripts were loaded again."""
+    global _rebuild
+    _rebuild = rebuild
+
+
+def reload() -> None:
+    """Reload UI: load all scripts again and build the page anew. The checkpoint stays; the running job ends first."""
+    from modules import call_queue, script_callbacks, shared
+
+    with call_queue.queue_lock:
+        script_callbacks.app_reload_callback()
+        unload_scripts()
+        shared.forget_declared()
+        _load_scripts()
+        if _rebuild is not None:
+            _rebuild()
+
+
+TABS = ("txt2img", "img2img")
 _defaults: dict[str, list] = {}
+
+
+def runner_of(tab: str) -> Any:
+    """The scripts of a tab: "txt2img" or "img2img"."""
+    from modules import scripts
+
+    return {"txt2img": scripts.scripts_txt2img, "img2img": scripts.scripts_img2img}[tab]
 
 
 def remember_defaults() -> None:
     """Collect the default arguments of all scripts, once per start."""
-    from modules import scripts
+    import gradio as gr
     from modules.api import requests
 
-    _defaults["txt2img"] = requests.default_script_args(scripts.scripts_txt2img)
+    with gr.Blocks(analytics_enabled=False):
+        for tab in TABS:
+            _defaults[tab] = requests.default_script_args(runner_of(tab))
 
 
 @dataclass
 class Outcome:
     """A finished job."""
 
+    tab: str
     processed: Any
     p: Any
     args: list
     seconds: float
+
+
+class Left(Exception):
+    """The caller of a job left before it began."""
+
+
+class Caller:
+    """Who waits for a job. One that leaves stops it, or has it dropped when it has not begun."""
+
+    def __init__(self) -> None:
+        self._gone = self._served = False
+        self._lock = threading.Lock()  # the interruption must not reach the next job
+
+    def leave(self) -> None:
+        """Nobody wants the pictures any more."""
+        from modules import shared
+
+        with self._lock:
+            self._gone = True
+            if self._served:
+                shared.state.interrupt()
+
+    @contextlib.contextmanager
+    def served(self, tab: str) -> Iterator[None]:
+        """The job's turn has come."""
+        from modules import shared
+
+        shared.state.begin(job=f"scripts_{tab}")
+        try:
+            with self._lock:
+                self._served = True
+            if self._gone:
+                raise Left
+            yield
+        finally:
+            with self._lock:
+                self._served = False
+            shared.state.end()
 
 
 def run(
@@ -160,62 +249,94 @@ def run(
     args: Sequence[Any] | None = None,
     is_api: bool = True,
     listener: Callable[[Any], None] | None = None,
+    caller: Caller | None = None,
 ) -> Outcome:
-    """Run a Txt2ImgRequest; waits for the job before it.
+    """Run a Txt2ImgRequest or an Img2ImgRequest; waits for the jobs before it.
 
     Args:
         args: values of all script components, when the page has them; else they come from the request.
         listener: called with the host's state after each step.
+        caller: who may leave before the job is done.
+
+    Raises:
+        PrismError: the request or the checkpoint is not usable; the text says why.
+        Left: the caller left before the job began.
     """
-    from modules import call_queue, scripts, shared
-    from modules.api import requests
+    from modules import call_queue, progress, shared
+    from modules.api import checks, requests
 
-    runner = scripts.scripts_txt2img
-    requests.check_letters(request)
-    pasted = requests.apply_infotext(request, runner)
-    requests.check(request)
-    if args is None:
-        args = requests.script_args(request, runner, _defaults["txt2img"], pasted)
+    def arguments(runner: Any) -> list:
+        pasted = requests.apply_infotext(request, runner)
+        return requests.script_args(request, runner, _defaults[request.tab], pasted) if args is None else list(args)
+
+    caller = caller or Caller()
+    runner = runner_of(request.tab)
+    checks.check_letters(request)
+    values = arguments(runner)
+    job = checks.checked(request)
+    task = request.force_task_id or progress.create_task_id(request.tab)
+    progress.add_task_to_queue(task)
     started = time.perf_counter()
-    with call_queue.queue_lock, shared.state.listening(listener):
-        shared.state.begin(job="txt2img")
-        try:
-            requests.set_native_size(request)
-            processed, p = _process(request, list(args), is_api)
-        finally:
-            shared.state.end()
-    return Outcome(processed, p, list(args), time.perf_counter() - started)
-
-
-_NOT_FOR_P = {
-    "sampler_index",
-    "script_name",
-    "script_args",
-    "alwayson_scripts",
-    "infotext",
-    "send_images",
-    "save_images",
-    "refiner_checkpoint",
-    "styles",
-}
+    try:
+        with call_queue.queue_lock, shared.state.listening(listener), caller.served(request.tab):
+            if runner is not runner_of(request.tab):  # the scripts were loaded again while this job waited
+                values = arguments(runner_of(request.tab))
+            progress.start_task(task)
+            processed, p = _process(requests.completed(job), values, is_api)
+    finally:
+        progress.finish_task(task)
+    return Outcome(request.tab, processed, p, values, time.perf_counter() - started)
 
 
 def _process(request: Any, args: list, is_api: bool) -> tuple[Any, Any]:
-    from contextlib import closing
+    from modules import processing, shared
 
-    from modules import processing, scripts, shared
-
-    fields = {k: v for k, v in request.model_dump().items() if k not in _NOT_FOR_P}
+    kinds = {
+        "txt2img": processing.StableDiffusionProcessingTxt2Img,
+        "img2img": processing.StableDiffusionProcessingImg2Img,
+    }
+    kind, runner = kinds[request.tab], runner_of(request.tab)
+    taken = {field.name for field in dataclasses.fields(kind) if field.init} - {"sampler_index"}
+    given = {name: value for name, value in request if name in taken}
     if is_api:
-        fields["do_not_save_samples"] = fields["do_not_save_grid"] = not request.save_images
-    with closing(processing.StableDiffusionProcessingTxt2Img(**fields)) as p:
+        given["do_not_save_samples"] = given["do_not_save_grid"] = not request.save_images
+    with contextlib.closing(kind(**given)) as p:
         p.is_api = is_api
-        p.scripts = scripts.scripts_txt2img
-        p.outpath_samples = shared.opts.outdir_txt2img_samples
-        p.outpath_grids = shared.opts.outdir_txt2img_grids
+        p.scripts = runner
+        p.outpath_samples = getattr(shared.opts, f"outdir_{request.tab}_samples")
+        p.outpath_grids = getattr(shared.opts, f"outdir_{request.tab}_grids")
         p.script_args = tuple(args)
-        processed = scripts.scripts_txt2img.run(p, *args) or processing.process_images(p)
+        processed = runner.run(p, *args) or processing.process_images(p)
     return processed, p
+
+
+def change_settings(changes: dict[str, Any], *, is_api: bool = False) -> None:
+    """Change settings and save them; another checkpoint is loaded first.
+
+    Raises:
+        PrismError: a name or a value is wrong, or the checkpoint cannot be loaded; then nothing was changed.
+    """
+    from modules import shared
+    from modules.api import checks
+
+    opts = shared.opts
+    settings = {key: value for key, value in checks.settings_checked(changes).items() if value != getattr(opts, key)}
+    for key in settings:
+        if is_api and opts.data_labels[key].restrict_api:
+            raise PrismError(f"setting {key} can only be changed on the page")
+    title = settings.pop("sd_model_checkpoint", None)
+    if title:
+        _load_checkpoint(title)
+    for key, value in settings.items():
+        opts.set(key, value, is_api=is_api)
+    opts.save(shared.config_filename())
+
+
+def _load_checkpoint(title: str) -> None:
+    from modules import call_queue, sd_models
+
+    with call_queue.queue_lock:
+        sd_models.reload_model_weights(info=sd_models.find(title))
 
 
 def png_bytes(image: Image.Image) -> bytes:
@@ -231,25 +352,23 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def panels_on(args: Sequence[Any]) -> list[str]:
+def panels_on(args: Sequence[Any], tab: str = "txt2img") -> list[str]:
     """Titles of the always-on scripts whose first argument says that they are on."""
-    from modules import scripts
-
     found = []
-    for script in scripts.scripts_txt2img.alwayson_scripts:
+    for script in runner_of(tab).alwayson_scripts:
         first = args[script.args_from] if script.args_to > script.args_from else None
         if first is True or (isinstance(first, dict) and first.get("enabled")):
             found.append(script.title())
     return found
 
 
-def request_of(fields: dict[str, Any]) -> Any:
-    """A Txt2ImgRequest; raises PrismError for values of a wrong type."""
-    from modules.api.models import Txt2ImgRequest
+def request_of(fields: dict[str, Any], tab: str = "txt2img") -> Any:
+    """A Txt2ImgRequest or an Img2ImgRequest; raises PrismError for values of a wrong type."""
+    from modules.api.models import REQUESTS
     from pydantic import ValidationError
 
     try:
-        return Txt2ImgRequest(**fields)
+        return REQUESTS[tab](**fields)
     except ValidationError as error:
         raise PrismError(validation_text(error.errors())) from error
 

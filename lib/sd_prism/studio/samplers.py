@@ -396,16 +396,21 @@ class Sampler:
         """Where text-to-image starts: unit noise (N,C,H,W) brought to the first level."""
         return noise * (1 + sigmas[0] ** 2) ** 0.5 if self.own_timesteps else noise * sigmas[0]
 
-    def resume(self, latent: Tensor, noise: Tensor, sigmas: Tensor, t_enc: int) -> tuple[Tensor, Tensor]:
-        """(x, the rest of the schedule) where image-to-image starts; t_enc = int(min(strength, 0.999) * steps)."""
+    def remaining(self, sigmas: Tensor, t_enc: int) -> tuple[Tensor, Tensor]:
+        """(the level that image-to-image noises the picture to, the rest of the schedule after t_enc + 1 steps' cut).
+
+        DDIM and PLMS noise to timestep t_enc and go on as if it were at the one before, as A1111 does.
+        """
         if not self.own_timesteps:
             rest = sigmas[max(len(sigmas) - 2 - t_enc, 0) :]
-            return latent + noise * rest[0], rest
-        # A1111 noises to timestep t_enc and goes on as if it were at the one before.
-        t_enc = max(1, min(t_enc, len(sigmas) - 1))
-        start, rest = sigmas[-t_enc - 1], sigmas[-t_enc:]
-        x = (latent + noise * start) / (1 + start**2) ** 0.5
-        return x * (1 + rest[0] ** 2) ** 0.5, rest
+            return rest[0], rest
+        rising = sigmas.flip(0)
+        start = rising[min(t_enc, len(rising) - 1)]
+        return start, rising[:t_enc].flip(0) if t_enc else start.unsqueeze(0)
+
+    def scale(self, sigma: Tensor) -> Tensor:
+        """What a latent at this level is multiplied with in the sampler's own space: LDM's has unit variance."""
+        return (1 + sigma**2) ** -0.5 if self.own_timesteps else torch.ones_like(sigma)
 
 
 SAMPLERS: dict[str, Sampler] = {

@@ -20,6 +20,8 @@ from sd_prism.studio import host
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from sd_prism.studio.served import Served
+
 PORTS_TRIED = 50
 LAST_PORT = 65535
 BACKLOG = 2048
@@ -36,30 +38,54 @@ def build(
     checkpoint: str | Path | None = None,
     extensions: Sequence[str | Path] = (),
     builtin: bool = True,
-) -> FastAPI:
-    """The app, not served. `extensions` are further extension folders; `builtin` loads Prism's own scripts."""
+    api_auth: str | None = None,
+    lora_dir: str | Path | None = None,
+) -> Served:
+    """The app, not served.
+
+    Args:
+        extensions: further extension folders.
+        builtin: load Prism's own scripts too.
+        api_auth: "user:password,user2:password2", who may use the routes under /sdapi; everybody when left out.
+        lora_dir: where networks lie, if not in models/Lora of the data folder.
+    """
     folder = host.data_folder(data_dir)
     os.environ.setdefault("GRADIO_TEMP_DIR", str(folder / "cache" / "gradio"))
-    host.open_host(data_dir=folder, checkpoint=checkpoint, extensions=extensions, builtin=builtin)
+    host.open_host(data_dir=folder, checkpoint=checkpoint, extensions=extensions, builtin=builtin, lora_dir=lora_dir)
+    from modules import shared
+
+    from sd_prism.studio.served import Served
+
+    shared.cmd_opts.api_auth = api_auth
+    served = Served(_app)
+
+    def rebuild() -> None:
+        old = shared.demo
+        served.rebuild()
+        old.close(verbose=False)
+
+    host.after_reload(rebuild)
+    return served
+
+
+def _app() -> FastAPI:
+    """The page and all routes, those that scripts add too."""
     import gradio as gr
-    from fastapi import FastAPI
-    from modules import script_callbacks, shared
+    from modules import paths, script_callbacks, shared
 
     from sd_prism.studio import api, page
 
     demo = shared.demo = page.build()
-    app = FastAPI(title="Prism studio")
-    api.add_error_handlers(app)
-    api.add_routes(app)
+    app = api.create()
     script_callbacks.app_started_callback(demo, app)
     # Mounted last, because "/" takes every path that no route before it took.
     return gr.mount_gradio_app(
         app,
         demo,
         path="/",
-        allowed_paths=[str(folder / "outputs")],
+        allowed_paths=[os.path.join(paths.data_path, "outputs")],
         theme=page.theme(),
-        head=page.head(),
+        head=page.head(demo),
         css_paths=[page.HERE / "page.css"],
         footer_links=[],
         ssr_mode=False,
@@ -138,6 +164,8 @@ def start(
     open_browser: bool = True,
     extensions: Sequence[str | Path] = (),
     builtin: bool = True,
+    api_auth: str | None = None,
+    lora_dir: str | Path | None = None,
 ) -> int:
     """Serve until Ctrl+C; returns the exit code. A taken port gives the next free one."""
     bound = free_socket("0.0.0.0" if listen else "127.0.0.1", port)
@@ -146,7 +174,14 @@ def start(
         print(f"Port {port} is taken; using {real} instead.", flush=True)
     if listen:
         print(LISTEN_WARNING, file=sys.stderr, flush=True)
-    app = build(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions, builtin=builtin)
+    app = build(
+        data_dir=data_dir,
+        checkpoint=checkpoint,
+        extensions=extensions,
+        builtin=builtin,
+        api_auth=api_auth,
+        lora_dir=lora_dir,
+    )
     import uvicorn
     from modules import call_queue, shared
 

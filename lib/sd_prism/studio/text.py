@@ -1,25 +1,34 @@
 """From a prompt to what the UNet attends to, with A1111's syntax and meaning.
 
 A prompt goes `parse_and` -> `parse_schedule` -> `TextEngine.encode`; the last reads the emphasis, cuts the tokens into
-chunks of 75 and runs the text encoders.
+chunks of 75, puts embeddings in the place of their names and runs the text encoders.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from sd_prism.errors import PrismError
-from sd_prism.studio.prompt import parse_and, parse_schedule
-from sd_prism.studio.tokens import CHUNK, Chunk, Vocabulary, chunks
+from sd_prism.studio.tokens import CHUNK, Chunk, Vocabulary, chunks, no_embedding
 
-BATCH = 16  # chunks encoded at once
 SIZE_FREQUENCIES = 256  # SDXL's sinusoidal width per number
+
+
+class Embeddings(Protocol):
+    """Words of prompts that stand for vectors (textual inversion); an embedding has `vec` and `vectors`."""
+
+    def find(self, tokens: list[int], position: int) -> tuple[Any, int | None]:
+        """The embedding whose name stands at `position`, and the name's length in tokens."""
+
+    def used(self, embeddings: Iterable[Any]) -> None:
+        """Told which embeddings the texts being encoded contain."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +51,59 @@ class Encoder:
     skips: bool = True
     pooled: bool = False
 
-    def __call__(self, tokens: Tensor, clip_skip: int) -> tuple[Tensor, Tensor | None]:
-        """tokens (N,77) -> states (N,77,C) and the pooled (N,P) where there is one."""
-        out = self.model(input_ids=self._repadded(tokens), output_hidden_states=True)
+    def __call__(
+        self, tokens: Tensor, clip_skip: int, fixes: Sequence[Sequence[tuple[int, Any]]] = ()
+    ) -> tuple[Tensor, Tensor | None]:
+        """tokens (N,77) -> states (N,77,C) and the pooled (N,P) where there is one; `fixes` are those of each chunk."""
+        with self._embedded(fixes):
+            out = self.model(input_ids=self._repadded(tokens), output_hidden_states=True)
         layer = max(clip_skip, self.layer) if self.skips else self.layer
         if layer > len(out.hidden_states) - 1:
             count = len(out.hidden_states) - 1
             raise PrismError(f"clip skip is {layer}; this model's text encoder has {count} layers, choose 1 to {count}")
         z = out.hidden_states[-layer]
-        z = self._core().final_layer_norm(z) if self.normalised else z
+        z = self.core.final_layer_norm(z) if self.normalised else z
         return z, out.text_embeds if self.pooled else None
+
+    @property
+    def core(self) -> Any:
+        """The model's text tower, without a projection."""
+        return getattr(self.model, "text_model", self.model)
+
+    def vectors(self, ids: Sequence[int]) -> Tensor:
+        """The token embeddings (N,C) of some ids."""
+        return self._table(torch.tensor(list(ids), device=self.device))
+
+    @property
+    def _table(self) -> Any:
+        return self.core.embeddings.token_embedding
+
+    @contextmanager
+    def _embedded(self, fixes: Sequence[Sequence[tuple[int, Any]]]) -> Iterator[None]:
+        """The embeddings of `fixes` take the place of token embeddings meanwhile."""
+        if not any(fixes):
+            yield
+            return
+
+        def replace(module: Any, ids: Any, embedded: Tensor) -> Tensor:
+            embedded = embedded.clone()
+            for row, chunk_fixes in zip(embedded, fixes):
+                for offset, embedding in chunk_fixes:
+                    vec = embedding.vec[self.embedding_key] if isinstance(embedding.vec, dict) else embedding.vec
+                    place = row[offset + 1 : offset + 1 + len(vec)]
+                    place.copy_(vec[: len(place)])
+            return embedded
+
+        hook = self._table.register_forward_hook(replace)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    @property
+    def embedding_key(self) -> str:
+        """The name of this encoder's part in SDXL's embeddings."""
+        return "clip_g" if self.pooled else "clip_l"
 
     @property
     def width(self) -> int:
@@ -60,9 +112,6 @@ class Encoder:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
-
-    def _core(self) -> Any:
-        return getattr(self.model, "text_model", self.model)
 
     def _repadded(self, tokens: Tensor) -> Tensor:
         end = tokens[:, -1:]
@@ -74,10 +123,10 @@ class Encoder:
 
 
 def emphasised(z: Tensor, weights: Tensor) -> Tensor:
-    """States (N,T,C) times token weights (N,T), each text's mean restored: A1111's "Original" emphasis."""
+    """States (N,T,C) times token weights (N,T), the mean of all of them restored: A1111's "Original" emphasis."""
     scaled = z * weights.unsqueeze(-1)
-    before, after = (t.mean((1, 2), keepdim=True) for t in (z, scaled))
-    plain = (weights == 1).all(1).view(-1, 1, 1) | (after == 0)
+    before, after = z.mean(), scaled.mean()
+    plain = (weights == 1).all() | (after == 0)
     return torch.where(plain, scaled, scaled * (before / after))
 
 
@@ -104,17 +153,31 @@ class TextEngine:
         self.encoders = list(encoders)
         self.vocabulary = vocabulary or Vocabulary.clip()
         self.size = size
+        self.embeddings: Embeddings | None = None
 
     @property
     def width(self) -> int:
         """Channels of `crossattn`."""
         return sum(encoder.width for encoder in self.encoders)
 
-    def token_count(self, text: str, *, steps: int = 20) -> tuple[int, int]:
-        """(tokens, room in the chunks they take) of the longest text that a prompt becomes in a run."""
-        texts = {t for part, _ in parse_and(text) for _, t in parse_schedule(part, steps)}
-        count = max(chunks(t, self.vocabulary)[1] for t in texts)
-        return count, math.ceil(max(count, 1) / CHUNK) * CHUNK
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, without start and end."""
+        return self.vocabulary.ids(texts)
+
+    def process_texts(self, texts: Sequence[str]) -> tuple[list[list[Chunk]], int]:
+        """The chunks of each text, and the length in tokens of the longest."""
+        find = self.embeddings.find if self.embeddings else no_embedding
+        found = {text: chunks(text, self.vocabulary, find) for text in texts}
+        return [found[text][0] for text in texts], max((count for _, count in found.values()), default=0)
+
+    def get_target_prompt_token_count(self, token_count: int) -> int:
+        """The tokens that fit into as many chunks as `token_count` tokens take."""
+        return math.ceil(max(token_count, 1) / CHUNK) * CHUNK
+
+    def encode_embedding_init_text(self, init_text: str, nvpt: int) -> Tensor:
+        """The token embeddings (N,C) of a text's first `nvpt` tokens, those of all encoders joined."""
+        ids = self.tokenize([init_text])[0][:nvpt]
+        return torch.cat([encoder.vectors(ids) for encoder in self.encoders], 1)
 
     @torch.no_grad()
     def encode(
@@ -132,29 +195,28 @@ class TextEngine:
         """
         if clip_skip < 1:
             raise PrismError(f"clip skip is {clip_skip}; it must be 1 (the last layer) or more")
-        parts = [chunks(text, self.vocabulary)[0] for text in texts]
-        count = max(len(p) for p in parts)
-        rows = [chunk for p in parts for chunk in [*p, *(Chunk() for _ in range(count - len(p)))]]
-        z, pooled = self._states(rows, clip_skip)
-        crossattn = z.reshape(len(texts), count * z.shape[1], z.shape[2])
+        parts, _ = self.process_texts(texts)
+        if self.embeddings:
+            self.embeddings.used({id(e): e for part in parts for chunk in part for _, e in chunk.fixes}.values())
+        count = max(len(part) for part in parts)
+        rounds = [[part[i] if i < len(part) else Chunk() for part in parts] for i in range(count)]
+        states, pools = zip(*(self._states(rows, clip_skip) for rows in rounds))
+        crossattn, pooled = torch.cat(states, 1), pools[0]
         if pooled is None:
             return {"crossattn": crossattn}
-        pooled = pooled.reshape(len(texts), count, -1)[:, 0]
         if negative and not any(texts):
             crossattn, pooled = torch.zeros_like(crossattn), torch.zeros_like(pooled)
         return {"crossattn": crossattn, "vector": self._vector(pooled, width, height)}
 
     def _states(self, rows: Sequence[Chunk], clip_skip: int) -> tuple[Tensor, Tensor | None]:
+        """One chunk of each text as states (N,77,C), and the pooled (N,P) where there is one."""
         device = self.encoders[0].device
         padded = [row.padded(self.vocabulary.start, self.vocabulary.end) for row in rows]
         tokens = torch.tensor([t for t, _ in padded], device=device)
         weights = torch.tensor([w for _, w in padded], device=device)
-        states, pools = [], []
-        for i in range(0, len(rows), BATCH):
-            out = [encoder(tokens[i : i + BATCH], clip_skip) for encoder in self.encoders]
-            states.append(torch.cat([emphasised(z, weights[i : i + BATCH]) for z, _ in out], -1))
-            pools += [pooled for _, pooled in out if pooled is not None]
-        return torch.cat(states), torch.cat(pools) if pools else None
+        out = [encoder(tokens, clip_skip, [row.fixes for row in rows]) for encoder in self.encoders]
+        pooled = next((pooled for _, pooled in out if pooled is not None), None)
+        return torch.cat([emphasised(z, weights) for z, _ in out], -1), pooled
 
     def _vector(self, pooled: Tensor, width: int | None, height: int | None) -> Tensor:
         """Pooled text, original size, crop corner, target size; sizes as (height, width)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -96,20 +96,31 @@ def _clip() -> Vocabulary:
 
 # --- chunks ------------------------------------------------------------------------------------------------------
 
+Find = Callable[[list[int], int], tuple[Any, "int | None"]]
+
+
+def no_embedding(tokens: list[int], position: int) -> tuple[None, None]:
+    """A `find` for prompts without embeddings."""
+    return None, None
+
 
 @dataclass
 class Chunk:
-    """Up to 75 tokens of a prompt with their weights."""
+    """Up to 75 tokens of a prompt with their weights.
+
+    `fixes` are (offset, embedding): the embedding's vectors take the place of the zeros from that token on.
+    """
 
     tokens: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
+    fixes: list[tuple[int, Any]] = field(default_factory=list)
 
     def add(self, token: int, weight: float) -> None:
         self.tokens.append(token)
         self.weights.append(weight)
 
     def cut(self, at: int) -> Chunk:
-        """Keeps the first `at` tokens and hands back the others."""
+        """Keeps the first `at` tokens and hands back the others; embeddings stay behind, as they do in A1111."""
         rest = Chunk(self.tokens[at:], self.weights[at:])
         del self.tokens[at:], self.weights[at:]
         return rest
@@ -120,27 +131,59 @@ class Chunk:
         return [start, *self.tokens, *[end] * fill], [1.0, *self.weights, *[1.0] * fill]
 
 
-def chunks(text: str, vocabulary: Vocabulary) -> tuple[list[Chunk], int]:
-    """A prompt's chunks (one at least) and its length in tokens, full chunks counting 75 (A1111's counter)."""
+class _Cutter:
+    """Tokens one after the other into chunks, as A1111 cuts them."""
+
+    def __init__(self, comma: int | None) -> None:
+        self.comma = comma
+        self.done: list[Chunk] = []
+        self.chunk, self.last_comma = Chunk(), -1
+
+    def next(self, rest: Chunk | None = None) -> None:
+        """Begins a new chunk, with what is carried over from the one before."""
+        self.done.append(self.chunk)
+        self.chunk, self.last_comma = rest or Chunk(), -1
+
+    def make_room(self, token: int) -> None:
+        """Begins a new chunk if the current one is full, after its last comma if that is near."""
+        full = len(self.chunk.tokens) == CHUNK
+        if token == self.comma:
+            self.last_comma = len(self.chunk.tokens)
+        elif full and self.last_comma != -1 and CHUNK - self.last_comma <= COMMA_BACKTRACK:
+            self.next(self.chunk.cut(self.last_comma + 1))
+            return
+        if full:
+            self.next()
+
+    def embed(self, embedding: Any, weight: float) -> None:
+        """Leaves the place of an embedding's vectors."""
+        if len(self.chunk.tokens) + embedding.vectors > CHUNK:
+            self.next()
+        self.chunk.fixes.append((len(self.chunk.tokens), embedding))
+        for _ in range(embedding.vectors):
+            self.chunk.add(0, weight)
+
+
+def chunks(text: str, vocabulary: Vocabulary, find: Find = no_embedding) -> tuple[list[Chunk], int]:
+    """A prompt's chunks (one at least) and its length in tokens, full chunks counting 75 (A1111's counter).
+
+    `find(tokens, position)` gives the embedding (with `.vectors`) whose name stands there and the name's length.
+    """
     pieces = parse_emphasis(text)
-    done: list[Chunk] = []
-    chunk, last_comma = Chunk(), -1
+    cutter = _Cutter(vocabulary.comma)
     for tokens, piece in zip(vocabulary.ids([text for text, _ in pieces]), pieces):
         if piece == BREAK:
-            done.append(chunk)
-            chunk, last_comma = Chunk(), -1
+            cutter.next()
             continue
-        for token in tokens:
-            full = len(chunk.tokens) == CHUNK
-            if token == vocabulary.comma:
-                last_comma = len(chunk.tokens)
-            elif full and last_comma != -1 and CHUNK - last_comma <= COMMA_BACKTRACK:
-                rest = chunk.cut(last_comma + 1)
-                done.append(chunk)
-                chunk, last_comma, full = rest, -1, False
-            if full:
-                done.append(chunk)
-                chunk, last_comma = Chunk(), -1
-            chunk.add(token, piece[1])
-    count = CHUNK * len(done) + len(chunk.tokens)
-    return [*done, chunk] if chunk.tokens or not done else done, count
+        position = 0
+        while position < len(tokens):
+            cutter.make_room(tokens[position])
+            embedding, length = find(tokens, position)
+            if embedding is None:
+                cutter.chunk.add(tokens[position], piece[1])
+            else:
+                cutter.embed(embedding, piece[1])
+            position += length or 1
+    count = CHUNK * len(cutter.done) + len(cutter.chunk.tokens)
+    last = [cutter.chunk] if cutter.chunk.tokens or not cutter.done else []
+    return [*cutter.done, *last], count

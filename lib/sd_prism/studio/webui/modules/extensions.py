@@ -1,4 +1,4 @@
-"""The extensions of this run and their metadata.ini."""
+"""The extensions of this run, and their metadata.ini: the studio's own, then those in the data folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modules import errors
+from modules import errors, paths
 
 
 @dataclass
@@ -75,11 +75,22 @@ class Extension:
 
 
 extensions: list[Extension] = []
+_own: list[Path] = []
 
 
 def configure(folders: list[Path]) -> None:
-    """The extensions of this run, in the order given."""
-    extensions[:] = [Extension(folder.name, str(folder)) for folder in folders]
+    """The folders of the studio's own extensions, which come before the installed ones."""
+    _own[:] = folders
+
+
+def list_extensions() -> None:
+    """Look again: a folder may have come or gone, or the setting `disabled_extensions` may have changed."""
+    from modules import shared
+
+    installed = Path(paths.extensions_dir)
+    found = [folder for folder in sorted(installed.iterdir()) if folder.is_dir()] if installed.is_dir() else []
+    disabled = shared.opts.disabled_extensions
+    extensions[:] = [Extension(folder.name, str(folder), folder.name not in disabled) for folder in [*_own, *found]]
 
 
 def active() -> list[Extension]:

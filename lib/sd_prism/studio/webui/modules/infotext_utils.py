@@ -7,9 +7,11 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 from sd_prism.errors import PrismError
 
 from modules import errors, paths, script_callbacks, shared, shared_options
@@ -20,9 +22,28 @@ sys.modules["modules.generation_parameters_copypaste"] = sys.modules[__name__]
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"^(\d+)x(\d+)$")
 NEGATIVE = "Negative prompt:"
+# Of a page event: no spinner, and no entry in gradio's own API.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 LARGEST = 2**63  # of a number; JSON writers refuse longer ones
 # What the absence of a key means.
-ABSENT = {"Clip skip": "1", "Schedule type": "Automatic", "RNG": "GPU"}
+ABSENT = {
+    "Clip skip": "1",
+    "Hires resize-1": 0,
+    "Hires resize-2": 0,
+    "Hires sampler": "Use same sampler",
+    "Hires schedule type": "Use same scheduler",
+    "Hires checkpoint": "Use same checkpoint",
+    "Hires prompt": "",
+    "Hires negative prompt": "",
+    "Mask mode": "Inpaint masked",
+    "Masked content": "original",
+    "Inpaint area": "Whole picture",
+    "Masked area padding": 32,
+    "RNG": "GPU",
+    "Schedule type": "Automatic",
+    "VAE Encoder": "Full",
+    "VAE Decoder": "Full",
+}
 
 
 class PasteField(tuple):
@@ -131,11 +152,32 @@ def parse_generation_parameters(x: str, skip_fields: list[str] | None = None) ->
     params: dict[str, Any] = _read_pairs(last)
     # Leading empty lines are dropped, as in the host.
     params.update({key: "\n".join(_without_leading_empty(found)) for key, found in parts.items()})
+    _find_styles(params)
     for key, value in ABSENT.items():
         params.setdefault(key, value)
     for key in shared.opts.infotext_skip_pasting if skip_fields is None else skip_fields:
         params.pop(key, None)
     return params
+
+
+def _find_styles(params: dict[str, Any]) -> None:
+    """Take the texts of known styles out of the prompts and name the styles instead, as the settings say."""
+    wanted = shared.opts.infotext_styles
+    if wanted == "Ignore":
+        return
+    extract = shared.prompt_styles.extract_styles_from_prompt
+    prompt, negative = params["Prompt"], params["Negative prompt"]
+    found, bare, bare_negative = extract(prompt, negative)
+    if "Hires prompt" in params or "Hires negative prompt" in params:
+        hires = params.get("Hires prompt", prompt), params.get("Hires negative prompt", negative)
+        found_hires, hires_bare, hires_bare_negative = extract(*hires)
+        if found_hires != found:
+            return
+        params["Hires prompt"] = "" if hires_bare == bare else hires_bare
+        params["Hires negative prompt"] = "" if hires_bare_negative == bare_negative else hires_bare_negative
+    params["Prompt"], params["Negative prompt"] = bare, bare_negative
+    if wanted == "Apply" or (wanted == "Apply if any" and found):
+        params["Styles array"] = found
 
 
 def _without_leading_empty(lines: list[str]) -> list[str]:
@@ -225,12 +267,91 @@ def field_update(component: Any, target: Any, params: dict[str, Any]) -> Any:
 def connect_paste(
     button: Any, paste_fields: list, input_comp: Any, override_settings_component: Any, tabname: str
 ) -> None:
-    """Make `button` read the infotext in `input_comp` into all fields."""
+    """Make `button` read the infotext in `input_comp` into all fields.
+
+    Keys of settings that no field takes become entries of `override_settings_component`.
+    """
+    fields = [tuple(field) for field in paste_fields]
+    if override_settings_component is not None:
+        taken = {target for _, target in fields if isinstance(target, str)}
+        fields.append((override_settings_component, lambda params: override_update(params, taken)))
 
     def paste(text: str) -> list:
         text = text or last_params()
         params = parse_generation_parameters(text)
         script_callbacks.infotext_pasted_callback(text, params)
-        return [field_update(component, target, params) for component, target in paste_fields]
+        return [field_update(component, target, params) for component, target in fields]
 
-    button.click(paste, [input_comp], [field[0] for field in paste_fields], show_progress="hidden")
+    button.click(paste, [input_comp], [component for component, _ in fields], **QUIET)
+
+
+def override_update(params: dict[str, Any], taken: set[str]) -> Any:
+    """The override settings of an infotext, as entries such as "Clip skip: 2"."""
+    found = [f"{key}: {value}" for key, _, value in get_override_settings(params, skip_fields=taken)]
+    return gr.update(value=found, choices=found, visible=bool(found))
+
+
+def create_buttons(tabs_list: list[str]) -> dict[str, gr.Button]:
+    """A "Send to" button for each tab."""
+    return {tab: gr.Button(f"Send to {tab}", elem_id=f"{tab}_tab") for tab in tabs_list}
+
+
+def image_from_url_text(filedata: Any) -> Any:
+    """A PIL picture from what a gallery, an image or an editor of the page gives; None for nothing."""
+    if isinstance(filedata, dict):
+        filedata = filedata.get("background")
+    if isinstance(filedata, (list, tuple)):
+        return image_from_url_text(filedata[0]) if filedata else None
+    if not isinstance(filedata, (str, Path)):
+        return filedata
+    with Image.open(filedata) as image:
+        image.load()
+        return image
+
+
+def send_image_and_dimensions(x: Any) -> tuple:
+    """(picture, width, height); the size stays as it is when the setting "Send size" is off."""
+    image = image_from_url_text(x)
+    if image is None or not shared.opts.send_size:
+        return image, gr.update(), gr.update()
+    return image, image.width, image.height
+
+
+def _send_image(binding: ParamBinding, target: Any, fields: list) -> None:
+    sizes = [next((c for c, label in fields if label == key), None) for key in ("Size-1", "Size-2")]
+    with_size = binding.tabname != "inpaint" and None not in sizes
+    from_gallery = isinstance(binding.source_image_component, gr.Gallery)
+    binding.paste_button.click(
+        send_image_and_dimensions if with_size else image_from_url_text,
+        [binding.source_image_component],
+        [target, *sizes] if with_size else [target],
+        js="extract_image_from_gallery" if from_gallery else None,
+        **QUIET,
+    )
+
+
+def _send_fields(binding: ParamBinding, fields: list) -> None:
+    """Copy what both tabs have, by the names of their infotext keys."""
+    names = {"Prompt", "Negative prompt", "Steps", *binding.paste_field_names}
+    if shared.opts.send_seed:
+        names.add("Seed")
+    source = paste_fields[binding.source_tabname or ""]["fields"]
+    sources = {label: component for component, label in source if isinstance(label, str) and label in names}
+    targets = {label: component for component, label in fields if isinstance(label, str) and label in sources}
+    sent = [sources[label] for label in targets]
+    binding.paste_button.click(lambda *x: x[0] if len(x) == 1 else x, sent, [*targets.values()], **QUIET)
+
+
+def connect_paste_params_buttons() -> None:
+    """Connect every registered button; all tabs must have declared their fields."""
+    for binding in registered_param_bindings:
+        target = paste_fields[binding.tabname]
+        fields = target["fields"] or []
+        if binding.source_image_component is not None and target["init_img"] is not None:
+            _send_image(binding, target["init_img"], fields)
+        if binding.source_text_component is not None and fields:
+            overrides = binding.override_settings_component or target["override_settings_component"]
+            connect_paste(binding.paste_button, fields, binding.source_text_component, overrides, binding.tabname)
+        if binding.source_tabname is not None and fields:
+            _send_fields(binding, fields)
+        binding.paste_button.click(None, None, None, js=f"switch_to_{binding.tabname}")

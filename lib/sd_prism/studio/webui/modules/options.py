@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sd_prism.files import write_whole
+
 from modules import errors
 
 
@@ -181,5 +183,5 @@ class Options:
             errors.report(f"The settings in {filename} could not be read; defaults are used. The file was left alone.")
 
     def save(self, filename: str | Path) -> None:
-        """Write every value as JSON."""
-        Path(filename).write_text(json.dumps(self.data, indent=4, ensure_ascii=False), encoding="utf8")
+        """Write every value as JSON; what is in the file is lost in no case."""
+        write_whole(filename, json.dumps(self.data, indent=4, ensure_ascii=False))

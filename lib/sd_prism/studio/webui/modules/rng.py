@@ -1,5 +1,39 @@
-"""Noise by seed; the studio's engine makes it."""
+"""Noise by seed, as the settings ask; the studio's engine makes it."""
 
-from sd_prism.studio.rng import ImageRNG
+from __future__ import annotations
 
-__all__ = ["ImageRNG"]
+from collections.abc import Sequence
+
+import torch
+from sd_prism.studio import rng as engine
+
+from modules import devices, shared
+
+slerp = engine.slerp
+
+
+class ImageRNG(engine.ImageRNG):
+    """One noise stream per picture; ENSD comes from the settings."""
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        seeds: Sequence[int],
+        subseeds: Sequence[int] | None = None,
+        subseed_strength: float = 0.0,
+        seed_resize_from_h: int = 0,
+        seed_resize_from_w: int = 0,
+    ) -> None:
+        super().__init__(
+            shape,
+            seeds,
+            subseeds,
+            subseed_strength,
+            seed_resize_from_h,
+            seed_resize_from_w,
+            eta_noise_seed_delta=int(shared.opts.eta_noise_seed_delta or 0),
+        )
+
+    def next(self) -> torch.Tensor:
+        """The next (N,C,H,W) noise, on the host's device."""
+        return super().next().to(devices.device)

@@ -14,6 +14,7 @@ import sys
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -222,11 +223,14 @@ postprocessing_scripts_data: list = []
 
 
 def list_scripts(scriptdirname: str, extension: str, *, include_extensions: bool = True) -> list[ScriptFile]:
-    """The files `<extension folder>/<scriptdirname>/*<extension>`, ordered by every metadata.ini."""
+    """The host's own files by name, then the extensions', ordered by every metadata.ini."""
     files: dict[str, ScriptFile] = {}
     after: dict[str, list[str]] = {}
     before: dict[str, list[str]] = {}
     groups: dict[str, list[str]] = {}
+    for path in sorted(Path(paths.script_path, scriptdirname).glob(f"*{extension}")):
+        files[path.name] = ScriptFile(paths.script_path, path.name, str(path))
+        after[path.name], before[path.name] = [], []
     for ext in extensions.active() if include_extensions else []:
         for path in ext.files(scriptdirname, extension):
             name, section = f"{ext.canonical_name}/{path.name}", f"{scriptdirname}/{path.name}"
@@ -260,6 +264,7 @@ def load_scripts() -> None:
     global current_basedir, scripts_txt2img, scripts_img2img
     scripts_data.clear()
     script_callbacks.clear_callbacks()
+    extensions.list_extensions()
     for file in list_scripts("scripts", ".py"):
         kept = list(sys.path)
         sys.path.insert(0, file.basedir)
@@ -392,7 +397,8 @@ class ScriptRunner:
         self.setup_ui_for_section(None)
         dropdown = gr.Dropdown(
             label="Script",
-            elem_id="script_list",
+            # The host's id in both tabs; a page may have an id once only.
+            elem_id="img2img_script_list" if any(script.is_img2img for script in self.scripts) else "script_list",
             choices=["None", *self.titles],
             value="None",
             type="index",
@@ -407,9 +413,10 @@ class ScriptRunner:
     def _connect_menu(self, dropdown: Any) -> None:
         with_group = [script for script in self.selectable_scripts if script.group is not None]
 
-        def selected(index: int | None) -> list:
+        def selected(index: int | None) -> Any:
             chosen = self.selectable_scripts[index - 1] if index else None
-            return [gr.update(visible=script is chosen) for script in with_group]
+            shown = [gr.update(visible=script is chosen) for script in with_group]
+            return shown if len(shown) > 1 else shown[0]
 
         if with_group:
             dropdown.change(selected, [dropdown], [script.group for script in with_group], show_progress="hidden")

@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from sd_prism.errors import PrismError, UnknownName
+from sd_prism.studio import weights
 
 from modules import devices, paths, prompt_parser, script_callbacks, shared
 
 SUFFIXES = (".safetensors",)
+VAE_SUFFIX = ".vae.safetensors"
 HASHED_AT_ONCE = 256 * 2**20  # larger files are hashed when they are loaded, so that the list appears at once
 checkpoints_list: dict[str, CheckpointInfo] = {}
 checkpoint_aliases: dict[str, CheckpointInfo] = {}
@@ -118,10 +120,15 @@ def list_models() -> None:
     files = [Path(shared.cmd_opts.ckpt)] if shared.cmd_opts.ckpt else []
     for folder in model_folders():
         if folder.is_dir():
-            found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            found = (file for file in folder.rglob("*") if _is_checkpoint(file))
             files += sorted(found, key=lambda file: file.name.lower())
     for file in files:
         _list(file)
+
+
+def _is_checkpoint(file: Path) -> bool:
+    name = file.name.lower()
+    return name.endswith(SUFFIXES) and not name.endswith(VAE_SUFFIX) and file.is_file()
 
 
 def _list(file: Path) -> None:
@@ -206,16 +213,26 @@ class StudioModel:
 
     def __init__(self, loaded: Any, info: CheckpointInfo) -> None:
         self.engine = loaded
+        self.model = SimpleNamespace(diffusion_model=loaded.unet, conditioning_key="crossattn")
+        self.first_stage_model, self.cond_stage_model = loaded.vae, loaded.text
+        self.is_sd1, self.is_sd2, self.is_sdxl = (loaded.family.startswith(name) for name in ("sd1", "sd2", "sdxl"))
+        self.device = devices.device
+        self.latent_channels = int(loaded.latent_channels)
+        self.base_vae: dict | None = None
+        self.loaded_vae_file: str | None = None
+        self._name(info)
+
+    def _name(self, info: CheckpointInfo) -> None:
         self.sd_checkpoint_info = info
         self.sd_model_checkpoint, self.sd_model_hash = info.filename, info.shorthash
         self.filename = info.filename
-        self.model = SimpleNamespace(diffusion_model=loaded.unet, conditioning_key="crossattn")
-        self.first_stage_model, self.cond_stage_model = loaded.vae, loaded.text
-        self.parameterization = "v" if loaded.prediction_type.startswith("v") else "eps"
-        self.is_sd1, self.is_sd2, self.is_sdxl = (loaded.family.startswith(name) for name in ("sd1", "sd2", "sdxl"))
-        self.native_size = int(loaded.native_size)
-        self.device = devices.device
-        self.latent_channels = int(loaded.latent_channels)
+        self.parameterization = "v" if self.engine.prediction_type.startswith("v") else "eps"
+        self.native_size = int(self.engine.native_size)
+
+    def take(self, loaded: Any, info: CheckpointInfo) -> None:
+        """Become the checkpoint `loaded`, which has the same build; the modules stay."""
+        weights.take(self.engine, loaded)
+        self._name(info)
 
     @property
     def alphas_cumprod(self) -> torch.Tensor:
@@ -284,41 +301,76 @@ class SdModelData:
 model_data = SdModelData()
 
 
-def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_state_dict: Any = None) -> StudioModel:
-    """Load a checkpoint; when that fails the model loaded before stays."""
+class SkipWritingToConfig:
+    """Inside the block a loaded checkpoint does not become the one that the settings name."""
+
+    skip = False
+    previous: bool | None = None
+
+    def __enter__(self) -> None:
+        self.previous = SkipWritingToConfig.skip
+        SkipWritingToConfig.skip = True
+
+    def __exit__(self, exc_type: Any, exc_value: Any, exc_traceback: Any) -> None:
+        SkipWritingToConfig.skip = bool(self.previous)
+
+
+def _read(info: CheckpointInfo) -> Any:
     from sd_prism.studio import checkpoint
 
-    info = checkpoint_info or select_checkpoint()
-    with model_data.lock:
-        try:
-            # A job may ask for another model; weights made inside its inference mode could never be written again.
-            with torch.inference_mode(False):
-                loaded = checkpoint.load(info.filename, devices.device)
-        except PrismError:
-            raise
-        except Exception as e:
-            raise PrismError(f"{info.name} could not be loaded ({type(e).__name__}: {e}); is the file complete?") from e
-        info.calculate_shorthash()
-        model_data.sd_model = StudioModel(loaded, info)
-        shared.opts.data["sd_model_checkpoint"] = info.title
-        shared.opts.data["sd_checkpoint_hash"] = info.sha256
-    script_callbacks.model_loaded_callback(model_data.sd_model)
-    # As the host: every registered network gets one call with nothing to do.
-    from modules import extra_networks
+    try:
+        return checkpoint.load(info.filename, devices.device)
+    except PrismError:
+        raise
+    except Exception as e:
+        raise PrismError(f"{info.name} could not be loaded ({type(e).__name__}: {e}); is the file complete?") from e
 
-    extra_networks.activate(SimpleNamespace(scripts=None, iteration=0), {})
-    return model_data.sd_model
+
+def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_state_dict: Any = None) -> StudioModel:
+    """Load a checkpoint into modules of its own; when that fails the model loaded before stays."""
+    return _load(checkpoint_info or select_checkpoint(), None)
+
+
+def _load(info: CheckpointInfo, into: StudioModel | None) -> StudioModel:
+    """Load into the modules of `into` if they have the checkpoint's build, else into new ones."""
+    from modules import extra_networks, sd_hijack, sd_vae
+
+    with model_data.lock:
+        loaded = _read(info)
+        vae_file = sd_vae.resolve_vae(info.filename).vae
+        vae_weights = sd_vae.read(vae_file, loaded.vae) if vae_file else None
+        info.calculate_shorthash()
+        reused = into is not None and weights.same_build(into.engine, loaded)
+        if into is not None and reused:
+            into.take(loaded, info)
+            model = into
+        else:
+            model = model_data.sd_model = StudioModel(loaded, info)
+        sd_vae.clear_loaded_vae()
+        sd_vae.use(model, vae_file, vae_weights)
+        if not SkipWritingToConfig.skip:
+            shared.opts.data["sd_model_checkpoint"] = info.title
+        shared.opts.data["sd_checkpoint_hash"] = info.sha256
+    sd_hijack.model_hijack.hijack(model)
+    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+    script_callbacks.model_loaded_callback(model)
+    if not reused:  # as the host: every registered network gets one call with nothing to do
+        extra_networks.activate(SimpleNamespace(scripts=None, iteration=0), {})
+    return model
 
 
 def reload_model_weights(
     sd_model: Any = None, info: CheckpointInfo | None = None, forced_reload: bool = False
 ) -> StudioModel:
-    """Make the chosen checkpoint (or `info`) the loaded one; nothing happens when it is."""
-    current = model_data.sd_model
+    """Make the chosen checkpoint (or `info`) the loaded one; nothing happens when it is.
+
+    A checkpoint of the same build is loaded into the modules that are there.
+    """
+    current = sd_model or model_data.sd_model
     wanted = info or select_checkpoint()
     if current is not None and not forced_reload and current.sd_checkpoint_info.filename == wanted.filename:
         return current
-    return load_model(wanted)
+    return _load(wanted, current)
 
 
 def unload_model_weights(sd_model: Any = None, info: Any = None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from modules import sd_samplers_common, sd_samplers_kdiffusion, sd_schedulers
 
 sample_to_image = sd_samplers_common.sample_to_image
+samples_to_image_grid = sd_samplers_common.samples_to_image_grid
 all_samplers = list(sd_samplers_kdiffusion.samplers_data_k_diffusion)
 all_samplers_map = {x.name: x for x in all_samplers}
 samplers = samplers_for_img2img = all_samplers
@@ -67,3 +68,26 @@ def get_sampler_from_infotext(d: dict) -> str:
 def get_scheduler_from_infotext(d: dict) -> str:
     """The schedule that an infotext names."""
     return get_sampler_and_scheduler(d.get("Sampler"), d.get("Schedule type"))[1]
+
+
+def _hires_pair(params: dict[str, Any]) -> tuple[str, str]:
+    """Sampler and schedule of the second pass; "Use same ..." for what the first pass has too."""
+    first = params.get("Sampler"), params.get("Schedule type")
+    own = params.get("Hires sampler", "Use same sampler"), params.get("Hires schedule type", "Use same scheduler")
+    sampler = first[0] if own[0] == "Use same sampler" else own[0]
+    schedule = first[1] if own[1] == "Use same scheduler" else own[1]
+    found = get_sampler_and_scheduler(sampler, schedule)
+    return (
+        "Use same sampler" if found[0] == first[0] else found[0],
+        "Use same scheduler" if found[1] == first[1] else found[1],
+    )
+
+
+def get_hr_sampler_from_infotext(d: dict[str, Any]) -> str:
+    """The sampler of the second pass in an infotext."""
+    return _hires_pair(d)[0]
+
+
+def get_hr_scheduler_from_infotext(d: dict[str, Any]) -> str:
+    """The schedule of the second pass in an infotext."""
+    return _hires_pair(d)[1]

@@ -90,6 +90,11 @@ class CFGDenoiser(torch.nn.Module):
             self.p.scripts.on_mask_blend(self.p, mba)
         return mba.blended_latent
 
+    def _blended_before(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """Blended as LDM's samplers do: in their own space, where a level is a timestep."""
+        scale = self.sampler.method.scale(sigma).view(-1, 1, 1, 1)
+        return self._blended(x * scale, self.inner_model.sigma_to_t(sigma)) / scale
+
     def _call_model(self, x: torch.Tensor, sigma: torch.Tensor, cond: Any, uncond: Any) -> torch.Tensor:
         """One call, or two when the rows cannot be batched; `uncond` is None when it is skipped."""
         if uncond is None:
@@ -104,11 +109,19 @@ class CFGDenoiser(torch.nn.Module):
             ]
         )
 
-    def _skips_uncond(self, sigma: torch.Tensor, s_min_uncond: float, cond_scale: float) -> bool:
+    def _skips_uncond(self, sigma: torch.Tensor, s_min_uncond: float, scale: float, conds_list: CondsList) -> bool:
         if s_min_uncond > 0 and self.step % 2 and float(sigma[0]) < s_min_uncond:
             self.p.extra_generation_params["NGMS"] = s_min_uncond
             return True
-        return cond_scale == 1.0
+        # At scale 1 the uncond cancels out, unless several AND parts are summed.
+        return scale == 1.0 and all(len(parts) == 1 and parts[0][1] == 1.0 for parts in conds_list)
+
+    def _store(self, x_out: torch.Tensor, conds_list: CondsList, denoised: torch.Tensor) -> None:
+        """What an interrupt returns, and what previews show."""
+        prompt = x_out[[parts[0][0] for parts in conds_list]]
+        self.sampler.last_latent = prompt
+        subjects = {"Prompt": prompt, "Negative prompt": x_out[-len(conds_list) :]}
+        sd_samplers_common.store_latent(subjects.get(shared.opts.live_preview_content, denoised))
 
     def forward(
         self,
@@ -124,8 +137,9 @@ class CFGDenoiser(torch.nn.Module):
         state = shared.state
         if state.interrupted or state.skipped:
             raise sd_samplers_common.InterruptedException
+        given = x
         if self.mask is not None and self.mask_before_denoising:
-            x = self._blended(x, sigma)
+            x = self._blended_before(x, sigma)
         conds_list, text_cond = prompt_parser.reconstruct_multicond_batch(cond, self.step)
         text_uncond = prompt_parser.reconstruct_cond_batch(uncond, self.step)
         image_cond = x.new_zeros(x.shape[0], 5, 1, 1) if image_cond is None else image_cond
@@ -142,28 +156,27 @@ class CFGDenoiser(torch.nn.Module):
         )
         cfg_denoiser_callback(params)
 
-        x_out = self._both_outputs(params, conds_list, self._skips_uncond(sigma, s_min_uncond, cond_scale))
+        scale = cond_scale * self.cond_scale_miltiplier
+        skips_uncond = self._skips_uncond(sigma, s_min_uncond, scale, conds_list)
+        x_out = self._outputs(params, conds_list, skips_uncond)
         cfg_denoised_callback(CFGDenoisedParams(x_out, state.sampling_step, state.sampling_steps, self.inner_model))
         if self.need_last_noise_uncond:
             self.last_noise_uncond = x_out[-x.shape[0] :].clone()
-        denoised = self.combine_denoised(x_out, conds_list, params.text_uncond, cond_scale * self.cond_scale_miltiplier)
+        denoised = self.combine_denoised(x_out, conds_list, params.text_uncond, 1.0 if skips_uncond else scale)
         if self.mask is not None and not self.mask_before_denoising:
             denoised = self._blended(denoised, sigma)
-        sd_samplers_common.store_latent(denoised)
+        self._store(x_out, conds_list, denoised)
 
         after = AfterCFGCallbackParams(denoised, state.sampling_step, state.sampling_steps)
         cfg_after_cfg_callback(after)
         self.step += 1
-        return after.x
+        # The sampler steps from `given`; the difference to `x` keeps the predicted noise as it is.
+        return after.x if x is given else after.x + (given - x)
 
-    def _both_outputs(self, params: CFGDenoiserParams, conds_list: CondsList, skip_uncond: bool) -> torch.Tensor:
+    def _outputs(self, params: CFGDenoiserParams, conds_list: CondsList, skips_uncond: bool) -> torch.Tensor:
         """Outputs of all cond rows and one uncond row per image; a skipped uncond is stood in for by the cond."""
-        if not skip_uncond:
+        if not skips_uncond:
             return self._call_model(params.x, params.sigma, params.text_cond, params.text_uncond)
         n = len(conds_list)
         x_out = self._call_model(params.x[:-n], params.sigma[:-n], params.text_cond, None)
-        if all(len(parts) == 1 and parts[0][1] == 1.0 for parts in conds_list):
-            return torch.cat([x_out, x_out])
-        # Several AND parts at scale 1 still mean a sum of differences, which needs the real uncond.
-        uncond_out = self._call_model(params.x[-n:], params.sigma[-n:], params.text_uncond, None)
-        return torch.cat([x_out, uncond_out])
+        return torch.cat([x_out, x_out[[parts[0][0] for parts in conds_list]]])

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from sd_prism.studio import samplers as engine
+from sd_prism.studio import schedules
 
 from modules import sd_samplers_common, shared
+from modules.script_callbacks import ExtraNoiseParams, extra_noise_callback
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
 CHURN = {"s_churn": "Sigma churn", "s_tmin": "Sigma tmin", "s_tmax": "Sigma tmax", "s_noise": "Sigma noise"}
@@ -28,6 +30,7 @@ class KDiffusionSampler:
         self.method = method
         self.func, self.funcname = method.function, method.function.__name__
         self.model_wrap_cfg = CFGDenoiserKDiffusion(self)
+        self.model_wrap_cfg.mask_before_denoising = method.own_timesteps
         self.sampler_extra_args: dict[str, Any] = {}
         self.last_latent: torch.Tensor | None = None
         self.stop_at: int | None = None
@@ -41,20 +44,32 @@ class KDiffusionSampler:
         return self.model_wrap_cfg.inner_model
 
     def get_sigmas(self, p: Any, steps: int) -> torch.Tensor:
-        """(steps + 1,) noise levels, falling to 0."""
+        """(steps + 1,) noise levels, falling to 0; the schedule's name goes into the infotext."""
         if p.sampler_noise_scheduler_override:
             return p.sampler_noise_scheduler_override(steps)
-        return self.method.sigmas(p.scheduler or "Automatic", steps, self.model_wrap)
+        if steps == 0:  # the hires pass at denoising strength 0
+            return torch.zeros(1)
+        name = (p.hr_scheduler if p.is_hr_pass else p.scheduler) or schedules.AUTOMATIC
+        if not self.method.own_timesteps:
+            self._note_schedule(p, self.method.default_schedule if name == schedules.AUTOMATIC else name, name)
+        return self.method.sigmas(name, steps, self.model_wrap)
+
+    def _note_schedule(self, p: Any, label: str, chosen: str) -> None:
+        if chosen == schedules.AUTOMATIC and label == "Uniform":
+            return  # the sampler's own levels, which have no name
+        if not p.is_hr_pass:
+            p.extra_generation_params["Schedule type"] = label
+        elif label != p.extra_generation_params.get("Schedule type"):
+            p.extra_generation_params["Hires schedule type"] = label
 
     def callback_state(self, d: dict) -> None:
         """After each step of the sampler."""
-        self.last_latent = d["denoised"]
         if self.stop_at is not None and d["i"] > self.stop_at:
             raise sd_samplers_common.InterruptedException
         shared.state.step(d["i"])
 
     def launch_sampling(self, steps: int, func: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Run; an interrupted run gives the last denoised latent."""
+        """Run; an interrupted run gives what the prompt alone made of the last step."""
         self.model_wrap_cfg.steps = steps
         self.model_wrap_cfg.total_steps = self.config.total_steps(steps)
         shared.state.sampling_steps, shared.state.sampling_step = steps, 0
@@ -65,7 +80,7 @@ class KDiffusionSampler:
             return self.last_latent
 
     def initialize(self, p: Any, x: torch.Tensor, sigmas: torch.Tensor) -> dict[str, Any]:
-        """The extra arguments of the engine's function, and what they add to the infotext."""
+        """The extra arguments of the engine's function, and what they add to the infotext; `sigmas` is whole."""
         self.p = self.model_wrap_cfg.p = p
         self.model_wrap_cfg.step = 0
         self.model_wrap_cfg.mask, self.model_wrap_cfg.nmask = getattr(p, "mask", None), getattr(p, "nmask", None)
@@ -90,9 +105,17 @@ class KDiffusionSampler:
             return engine.brownian_noise(x, sigmas, p.seeds[: len(x)])
         return lambda sigma, sigma_next: p.rng.next().to(x)
 
-    def _sample(self, p: Any, x: torch.Tensor, sigmas: torch.Tensor, steps: int, conds: tuple) -> torch.Tensor:
-        extra = self.initialize(p, x, sigmas)
-        self.last_latent = x
+    def _sample(
+        self,
+        p: Any,
+        x: torch.Tensor,
+        sigmas: torch.Tensor,
+        steps: int,
+        conds: tuple,
+        whole: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Run on `sigmas`, a part of the `whole` schedule in image-to-image."""
+        extra = self.initialize(p, x, sigmas if whole is None else whole)
         self.sampler_extra_args = {
             "cond": conds[0],
             "uncond": conds[1],
@@ -125,8 +148,33 @@ class KDiffusionSampler:
         """Text-to-image: x is unit noise (N,C,H,W)."""
         steps = steps or p.steps
         sigmas = self.get_sigmas(p, steps).to(x)
-        start = self.method.begin(x, sigmas)
+        start = self.last_latent = self.method.begin(x, sigmas)
         return self._sample(p, start, sigmas, steps, (conditioning, unconditional_conditioning, image_conditioning))
+
+    def sample_img2img(
+        self,
+        p: Any,
+        x: torch.Tensor,
+        noise: torch.Tensor,
+        conditioning: Any,
+        unconditional_conditioning: Any,
+        steps: int | None = None,
+        image_conditioning: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Image-to-image: x is the latent to start from, noise is unit noise (N,C,H,W)."""
+        steps, t_enc = sd_samplers_common.setup_img2img_steps(p, steps)
+        sigmas = self.get_sigmas(p, steps).to(x)
+        start, rest = self.method.remaining(sigmas, t_enc)
+        scale = self.method.scale(start)
+        xi = (x + noise * start) * scale
+        if shared.opts.img2img_extra_noise > 0:
+            p.extra_generation_params["Extra noise"] = shared.opts.img2img_extra_noise
+            params = ExtraNoiseParams(noise, x, xi)
+            extra_noise_callback(params)
+            xi += params.noise * shared.opts.img2img_extra_noise * scale
+        self.model_wrap_cfg.init_latent = self.last_latent = x
+        conds = (conditioning, unconditional_conditioning, image_conditioning)
+        return self._sample(p, xi / self.method.scale(rest[0]), rest, t_enc + 1, conds, sigmas)
 
 
 def _data(method: engine.Sampler) -> sd_samplers_common.SamplerData:

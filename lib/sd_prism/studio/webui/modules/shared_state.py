@@ -38,7 +38,11 @@ class State:
         self.job, self.job_count = "", 0
 
     def nextjob(self) -> None:
-        """One batch is done."""
+        """One pass of a batch is done."""
+        from modules.shared import opts
+
+        if opts.live_previews_enable and opts.show_progress_every_n_steps == -1:
+            self.do_set_current_image()
         self.job_no += 1
         self.sampling_step = self.current_image_sampling_step = 0
 
@@ -73,7 +77,33 @@ class State:
         self.stopping_generation = True
 
     def set_current_image(self) -> None:
-        """Live preview; the studio makes none yet."""
+        """Make a preview if the settings want one and enough steps were made since the last; whoever shows it calls."""
+        from modules.shared import opts
+
+        period = opts.show_progress_every_n_steps
+        steps = self.sampling_step - self.current_image_sampling_step
+        if opts.live_previews_enable and period != -1 and steps >= period:
+            self.do_set_current_image()
+
+    def do_set_current_image(self) -> None:
+        """`current_image` from `current_latent`; a model that allows no preview draws without one."""
+        from modules import errors, sd_samplers
+        from modules.shared import opts
+
+        latent = self.current_latent
+        if latent is None:
+            return
+        shown = sd_samplers.samples_to_image_grid if opts.show_progress_grid else sd_samplers.sample_to_image
+        try:
+            self.assign_current_image(shown(latent))
+            self.current_image_sampling_step = self.sampling_step
+        except Exception:  # as when the checkpoint changes in between; the picture itself is not concerned
+            errors.record_exception()
+
+    def assign_current_image(self, image: Any) -> None:
+        """Show `image`; its number tells that it is new."""
+        self.current_image = image
+        self.id_live_preview += 1
 
     def progress(self) -> float:
         """The finished part of the job, 0 to 1."""

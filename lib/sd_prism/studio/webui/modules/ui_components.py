@@ -8,10 +8,12 @@ import gradio as gr
 
 
 def ToolButton(value: str = "", **kwargs: Any) -> gr.Button:
-    """A small button with an emoji as its label."""
-    kwargs.pop("tooltip", None)
+    """A small button with an emoji as its label; the page shows `tooltip` as its title."""
+    tooltip = kwargs.pop("tooltip", None)
     classes = ["tool", *(kwargs.pop("elem_classes", None) or [])]
-    return gr.Button(value, elem_classes=classes, size="sm", min_width=40, scale=0, **kwargs)
+    button = gr.Button(value, elem_classes=classes, size="sm", min_width=40, scale=0, **kwargs)
+    button.webui_tooltip = tooltip  # type: ignore[attr-defined]
+    return button
 
 
 def FormRow(**kwargs: Any) -> gr.Row:

@@ -1,0 +1,1 @@
+"""Embeddings: vectors that stand for a word of the prompt."""

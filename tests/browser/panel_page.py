@@ -1,0 +1,49 @@
+"""Prism's panel on a page of its own, served with the gradio of whichever Python runs this file.
+
+Usage: python panel_page.py PORT. "/panel/" has the panel and a button that hands its values to the server, "/bare/"
+only that button, and "/facts" says what the server got and which libraries it loaded.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from sd_prism.panels import freeu
+
+received: list = []
+
+
+def page(build):
+    """A page with what `build` draws, and a button that reads it."""
+
+    def read(*values):
+        received.append(list(values))
+        return f"read {len(received)}"
+
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        components = build()
+        button = gr.Button("Read", elem_id="read")
+        said = gr.Textbox(elem_id="said")
+        button.click(read, components, said, api_name="read")
+    return blocks
+
+
+app = FastAPI()
+
+
+@app.get("/facts")
+def facts():
+    return {"received": received, "gradio": gr.__version__, "heavy": [x for x in ("torch",) if x in sys.modules]}
+
+
+def panel():
+    return freeu.build(lambda name: f"script_txt2img_prism_freeu_{name}")
+
+
+app = gr.mount_gradio_app(app, page(panel), path="/panel")
+app = gr.mount_gradio_app(app, page(list), path="/bare")
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

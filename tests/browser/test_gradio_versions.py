@@ -1,0 +1,208 @@
+"""The panel built and clicked on the gradios of the hosts: 3.41.2 (AUTOMATIC1111) and 4.40.0 (Forge).
+
+Each has an environment of its own beside the repository's, made once from pinned packages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from playwright.sync_api import expect, sync_playwright
+from sd_prism.settings import CUSTOM, FREEU
+from sd_prism.studio.cli import BROWSERS
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 60
+COMMON = (
+    "anyio==3.7.1",
+    "httpx==0.24.1",
+    "Jinja2==3.1.6",
+    "MarkupSafe==2.1.5",
+    "numpy==1.26.2",
+    "pandas==2.3.3",
+    "Pillow==10.4.0",
+    "uvicorn==0.54.0",
+    "websockets==11.0.3",
+)
+PINS = {
+    "3.41.2": (
+        "gradio==3.41.2",
+        "gradio_client==0.5.0",
+        "fastapi==0.94.0",
+        "pydantic==1.10.27",
+        "huggingface_hub==0.25.2",
+        *COMMON,
+    ),
+    "4.40.0": (
+        "gradio==4.40.0",
+        "gradio_client==1.2.0",
+        "fastapi==0.104.1",
+        "pydantic==2.8.2",
+        "huggingface_hub==0.25.2",
+        *COMMON,
+    ),
+}
+PRESET = "SD 2.1 (authors)"
+
+
+def door():
+    """prism.py as a module."""
+    spec = importlib.util.spec_from_file_location("prism_door", ROOT / "prism.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def environment(version: str) -> Path:
+    """The Python of a finished environment with this gradio; skips only where packages cannot be fetched."""
+    folder = ROOT / f".venv-gradio-{version}"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    ready = folder / "prism-ready.json"
+    wanted = hashlib.sha256(repr((PINS[version], sys.version_info[:2])).encode()).hexdigest()
+    if ready.is_file() and json.loads(ready.read_text()) == wanted:
+        return python
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet", *PINS[version]]
+    installed = subprocess.run(pip, capture_output=True, text=True)
+    if installed.returncode:
+        reason = door().reason(installed.stderr)
+        if "offline" in reason:
+            pytest.skip(f"gradio {version} is not installed here: {reason}")
+        pytest.fail(f"gradio {version} could not be installed:\n{installed.stderr}")
+    ready.write_text(json.dumps(wanted))
+    return python
+
+
+@pytest.fixture(scope="module", params=PINS)
+def served(request, tmp_path_factory):
+    """The page, served with one gradio."""
+    python = environment(request.param)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("gradio") / "log.txt"
+    quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg"}
+    command = [str(python), str(Path(__file__).with_name("panel_page.py")), str(port)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, env={**os.environ, **quiet}, stdout=out, stderr=subprocess.STDOUT)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+    try:
+        wait_for(client, process, log)
+        yield SimpleNamespace(version=request.param, client=client, log=log, address=str(client.base_url))
+    finally:
+        client.close()
+        process.terminate()
+        process.wait(20)
+
+
+def wait_for(client, process, log):
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if client.get("/facts").status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    pytest.fail(f"the page did not start:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def opened(browser, served, path):
+    """A page that is ready, and what it complained of; nothing outside this machine is asked."""
+    page, errors = browser.new_page(), []
+    page.set_default_timeout(15_000)
+    page.route("**/*", lambda route: route.continue_() if served.address in route.request.url else route.abort())
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(f"{served.address}/{path}/")
+    page.locator("#read").wait_for()
+    return page, errors
+
+
+def part(page, name):
+    return page.locator(f"#script_txt2img_prism_freeu_{name}")
+
+
+def number(page, name):
+    return part(page, name).locator("input[type=number]")
+
+
+def read(page, served):
+    """Press the button; what the server got."""
+    before = len(served.client.get("/facts").json()["received"])
+    page.locator("#read").click()
+    expect(page.locator("#said textarea, #said input").first).to_have_value(f"read {before + 1}")
+    return dict(zip(FREEU.names, served.client.get("/facts").json()["received"][-1], strict=True))
+
+
+def choose(page, name):
+    part(page, "preset").locator("input").first.click()
+    page.locator("ul.options li").filter(has_text=name).click()
+
+
+def open_panel(page):
+    part(page, "panel").get_by_text(FREEU.title).first.click()
+    part(page, "b1").wait_for(state="visible")
+
+
+def test_the_page_is_built_with_this_gradio_and_without_torch(served):
+    facts = served.client.get("/facts").json()
+    assert facts["gradio"] == served.version and facts["heavy"] == []
+    assert "Error" not in served.log.read_text() and "Traceback" not in served.log.read_text()
+
+
+def test_closed_it_gives_the_declarations_defaults(served, browser):
+    page, _ = opened(browser, served, "panel")
+    assert not part(page, "b1").is_visible()
+    assert read(page, served) == FREEU.defaults()
+
+
+def test_a_preset_fills_the_sliders_and_a_moved_slider_makes_it_custom(served, browser):
+    page, errors = opened(browser, served, "panel")
+    open_panel(page)
+    part(page, "panel").get_by_role("checkbox").check()
+    choose(page, PRESET)
+    expect(number(page, "b1")).to_have_value("1.4")
+    chosen = {**FREEU.defaults(), "enabled": True, "preset": PRESET, **FREEU.presets[PRESET]}
+    assert read(page, served) == chosen
+
+    number(page, "s2").fill("0.55")
+    number(page, "s2").press("Tab")
+    expect(part(page, "preset").locator("input").first).to_have_value(CUSTOM)
+    moved = {**chosen, "preset": CUSTOM, "s2": 0.55}
+    assert read(page, served) == moved
+    assert FREEU.read(list(moved.values())) == moved  # the script takes what the page gives
+
+    number(page, "s2").fill(str(FREEU.presets[PRESET]["s2"]))
+    number(page, "s2").press("Tab")
+    expect(part(page, "preset").locator("input").first).to_have_value(PRESET)
+    _, usual = opened(browser, served, "bare")
+    assert set(errors) <= set(usual)
+
+
+def test_no_id_is_there_twice(served, browser):
+    page, _ = opened(browser, served, "panel")
+    open_panel(page)
+    ids = page.evaluate("[...document.querySelectorAll('[id^=script_]')].map(x => x.id)")
+    assert {f"script_txt2img_prism_freeu_{name}" for name in ("panel", *FREEU.names[1:])} <= set(ids)
+    assert len(ids) == len(set(ids))

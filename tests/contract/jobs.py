@@ -1,0 +1,101 @@
+"""The jobs whose hooks are compared between hosts, and the log that they leave."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from contract.hosts import SECOND, Host, Picture
+from PIL import Image, ImageDraw
+from sd_prism.settings import FREEU
+
+PROBE_TITLE = "Contract probe"
+JOB: dict[str, Any] = {
+    "prompt": "a red fish in the sea",
+    "sampler_name": "Euler",
+    "scheduler": "Automatic",
+    "steps": 4,
+    "cfg_scale": 5,
+    "seed": 1,
+    "subseed": 1,
+    "width": 64,
+    "height": 64,
+}
+HIRES = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+# Two pictures and their grid, all written to disk.
+KEPT = {"batch_size": 2, "save_images": True, "override_settings": {"grid_save": True}}
+# The model is loaded in a thread of its own, so its lines fall anywhere among the others.
+OF_THE_MODEL = ("model_loaded", "activate")
+
+
+def encoded(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def half_mask(size: int = 64) -> Image.Image:
+    """White, which is drawn anew, on the right half."""
+    mask = Image.new("L", (size, size), 0)
+    ImageDraw.Draw(mask).rectangle((size // 2, 0, size, size), fill=255)
+    return mask
+
+
+def start_picture(size: int = 64) -> Image.Image:
+    """A blue disc on green."""
+    picture = Image.new("RGB", (size, size), (40, 160, 60))
+    ImageDraw.Draw(picture).ellipse((size // 4, size // 4, 3 * size // 4, 3 * size // 4), fill=(30, 60, 200))
+    return picture
+
+
+def inpainting(**fields: Any) -> dict[str, Any]:
+    return {
+        **JOB,
+        "init_images": [encoded(start_picture())],
+        "mask": encoded(half_mask()),
+        "denoising_strength": 0.6,
+        "inpainting_fill": 1,
+        "inpaint_full_res": False,
+        "mask_blur": 0,
+        **fields,
+    }
+
+
+def freeu(*args: Any, title: str = FREEU.title) -> dict[str, Any]:
+    """A request's part that hands these arguments to the script."""
+    return {"alwayson_scripts": {title: {"args": list(args)}}}
+
+
+def wishing(wish: str, *args: Any, **fields: Any) -> dict[str, Any]:
+    """A job in which the probe misbehaves, with these arguments for FreeU."""
+    scripts = freeu(*args)["alwayson_scripts"] if args else {}
+    return {**JOB, **fields, "alwayson_scripts": {**scripts, PROBE_TITLE: {"args": [wish]}}}
+
+
+def difference(one: Picture, other: Picture) -> int:
+    """The largest of all pixels' differences, of 255."""
+    return int(np.abs(np.asarray(one.image, int) - np.asarray(other.image, int)).max())
+
+
+def logged(host: Host, request: dict[str, Any]) -> list[str]:
+    host.hooks()
+    host.draw(request)
+    return host.hooks()
+
+
+def hook_log(host: Host) -> dict[str, list[str]]:
+    """The probe's lines of a start, a Reload UI and three jobs with all their hooks."""
+    host.hooks()
+    host.reload()
+    return {
+        "start": [line for line in host.boot if not line.startswith(OF_THE_MODEL)],
+        "reload": [line for line in host.hooks() if not line.startswith(OF_THE_MODEL)],
+        "txt2img": logged(host, {**JOB, **KEPT}),
+        "tag": logged(host, {**JOB, "prompt": "a red fish <probe:1:a=2> in the sea", "n_iter": 2}),
+        "hires": logged(host, {**JOB, **HIRES}),
+        "override": logged(host, {**JOB, "override_settings": {"sd_model_checkpoint": SECOND}}),
+        "img2img": logged(host, inpainting()),
+        "img2img of a timestep sampler": logged(host, inpainting(sampler_name="DDIM")),
+    }

@@ -1,0 +1,208 @@
+"""An extension that writes one line per hook of a host, does on request what bad extensions do, and tells the state
+of the host's inside at /contract/state. It knows the host's public names only.
+
+The line: the hook, then what it got. `p` is followed by those of its fields that are set by then.
+"""
+
+import sys
+from pathlib import Path
+
+import gradio as gr
+import torch
+from modules import extra_networks, processing, script_callbacks, scripts, shared
+from PIL import Image
+
+LOG = Path(scripts.basedir()) / "log.txt"
+TIMING = ("all_prompts", "all_seeds", "all_hr_prompts", "rng", "prompts", "seeds", "extra_network_data", "c", "sampler")
+NOT_HOOKS = {"title", "show", "ui", "run", "elem_id", "describe", "on_before_component", "on_after_component"}
+TOO_MANY = {"before_component", "after_component"}
+wish = ""  # what the running job is asked to do, from the probe's only argument
+
+
+def note(hook, *values, **named):
+    """One line; raises if the job wishes this hook, or every hook, to fail."""
+    shown = [described(value) for value in values] + [f"{name}={described(named[name])}" for name in named]
+    with LOG.open("a", encoding="utf8") as file:
+        file.write(" ".join([hook, *shown]) + "\n")
+    if wish in (f"fail in {hook}", "fail everywhere"):
+        raise RuntimeError(f"on purpose, in {hook}")
+
+
+def described(value):
+    """Kind, shape and, of small things, the value."""
+    if isinstance(value, torch.Tensor):
+        return f"Tensor{tuple(value.shape)}".replace(" ", "")
+    if isinstance(value, Image.Image):
+        return f"Image{value.mode}{value.size}".replace(" ", "")
+    if isinstance(value, (list, tuple)):
+        return f"[{described(value[0])}*{len(value)}]" if value else "[]"
+    if isinstance(value, dict):
+        return "{" + ",".join(sorted(map(str, value))) + "}"
+    if isinstance(value, (bool, int)) or value is None:
+        return repr(value)
+    if isinstance(value, processing.StableDiffusionProcessing):
+        known = [name for name in TIMING if getattr(value, name, None) is not None]
+        return f"p({','.join([*known, 'is_hr_pass'] if value.is_hr_pass else known)})"
+    if isinstance(value, script_callbacks.UiTrainTabParams):
+        return "UiTrainTabParams"  # of a tab that not every host has
+    if type(value).__module__ in ("modules.script_callbacks", "modules.scripts"):
+        fields = ",".join(f"{name}={described(one)}" for name, one in sorted(vars(value).items()))
+        return f"{type(value).__name__}({fields})"
+    if value is shared.demo:
+        return "demo"
+    roles = {"add_api_route": "app", "first_stage_model": "model"}
+    kinds = [one.__name__ for one in type(value).__mro__]
+    if "CFGDenoiser" in kinds or kinds[0].endswith("Denoiser"):  # one for each kind of sampler and of prediction
+        return "CFGDenoiser" if "CFGDenoiser" in kinds else "Denoiser"
+    return next((role for sign, role in roles.items() if hasattr(value, sign)), kinds[0])
+
+
+class Probe(scripts.Script):
+    def __init__(self):
+        note("__init__")
+
+    def title(self):
+        return "Contract probe"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        note("ui", is_img2img)
+        return [gr.Textbox("", label="Wish", elem_id=self.elem_id("wish"))]
+
+    def setup(self, p, *args):
+        global wish
+        wish = args[0]
+        mend_prism()
+        if wish.startswith("break Prism's "):
+            break_prism(wish.split()[-1])
+        note("setup", p, *args)
+
+    def process_before_every_sampling(self, p, *args, **kwargs):
+        if wish == "break the job":
+            break_next_step()
+        note("process_before_every_sampling", p, *args, same=kwargs["x"] is kwargs["noise"], **kwargs)
+
+    def postprocess(self, p, processed, *args):
+        note("postprocess", p, processed, *args)
+        if wish == "nest" and not hasattr(p, "nested"):
+            nest(p, processed)
+
+
+def hook_named(name):
+    def hook(self, p, *args, **kwargs):
+        note(name, p, *args, **kwargs)
+
+    return hook
+
+
+for name in set(vars(scripts.Script)) - set(vars(Probe)) - NOT_HOOKS - TOO_MANY:
+    if callable(getattr(scripts.Script, name)) and not name.startswith("_"):
+        setattr(Probe, name, hook_named(name))
+
+
+broken = {}  # functions of Prism by name
+
+
+def break_prism(name):
+    """A defect in one of Prism's own hooks."""
+
+    def stop(*args):
+        raise RuntimeError(f"on purpose, in Prism's {name}")
+
+    prism = sys.modules["sd_prism.hosts.freeu"]
+    broken[name] = getattr(prism, name)
+    setattr(prism, name, stop)
+
+
+def mend_prism():
+    for name in list(broken):
+        setattr(sys.modules["sd_prism.hosts.freeu"], name, broken.pop(name))
+
+
+def break_next_step():
+    """An exception in the middle of the job, where no hook catches it."""
+
+    def stop(module, args):
+        handle.remove()
+        raise RuntimeError("on purpose, in the job")
+
+    handle = shared.sd_model.model.diffusion_model.register_forward_pre_hook(stop)
+
+
+def nest(p, processed):
+    """Another picture with the same scripts inside this job, as detailers make it."""
+    inner = processing.StableDiffusionProcessingTxt2Img(
+        sd_model=shared.sd_model,
+        prompt=p.prompt,
+        seed=p.all_seeds[0],
+        sampler_name=p.sampler_name,
+        scheduler=p.scheduler,
+        steps=p.steps,
+        cfg_scale=p.cfg_scale,
+        width=p.width,
+        height=p.height,
+        do_not_save_samples=True,
+        do_not_save_grid=True,
+    )
+    inner.nested, inner.is_api = True, p.is_api
+    inner.scripts, inner.script_args = p.scripts, p.script_args
+    made = processing.process_images(inner)
+    processed.images.extend(made.images)
+    processed.infotexts.extend(made.infotexts)
+
+
+class Net(extra_networks.ExtraNetwork):
+    def __init__(self):
+        super().__init__("probe")
+
+    def activate(self, p, params_list):
+        note("activate", len(params_list))
+
+    def deactivate(self, p):
+        note("deactivate")
+
+
+def callback_named(name):
+    def callback(*args, **kwargs):
+        if name == "before_ui":
+            extra_networks.register_extra_network(Net())
+        note(name, *args, **kwargs)
+        if name == "app_started":
+            started(args[1])
+        return []
+
+    return callback
+
+
+for name in sorted(vars(script_callbacks)):
+    if name.startswith("on_") and name[3:] not in TOO_MANY:
+        getattr(script_callbacks, name)(callback_named(name[3:]))
+
+
+def started(app):
+    """A page is up. The route looks the answer up anew, because a host may keep its app over Reload UI."""
+    sys.contract_state = state
+    app.add_api_route("/contract/state", lambda: sys.contract_state(), methods=["GET"])
+
+
+def state():
+    """What Prism has done to the host, in numbers."""
+    unet = shared.sd_model.model.diffusion_model
+    hooks = [len(one._forward_pre_hooks) + len(one._forward_hooks) for one in unet.modules()]
+    callbacks = [one for found in script_callbacks.callback_map.values() for one in found]
+    axes = [
+        option.label
+        for entry in scripts.scripts_data
+        if entry.script_class.__module__ in ("xyz_grid.py", "scripts.xyz_grid")
+        for option in entry.module.axis_options
+    ]
+    return {
+        "hooks": sum(hooks),
+        "callbacks": sum(getattr(one.callback, "__module__", "").startswith("sd_prism.") for one in callbacks),
+        "axes": [label for label in axes if "Prism" in label],
+        "scripts": sorted(entry.script_class.__name__ for entry in scripts.scripts_data),
+        "packages": sorted({name.split(".")[1] for name in sys.modules if name.startswith("sd_prism.")}),
+        "own torch.cat": type(torch.cat).__name__ == "builtin_function_or_method",
+    }
