@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from contract.jobs import JOB, difference, freeu
-from sd_prism.settings import FREEU
+from sd_prism.settings import AUTOMATIC, FREEU
 
 NAME = FREEU.title.lower()
 PRESET = "SD 2.1 (authors)"
@@ -92,7 +92,7 @@ def test_an_infotext_gives_its_picture_back(host, args):
     ("args", "told"),
     [
         ([{"presett": "x"}], "did you mean"),
-        ([{"b1": 9}], "Stage 1 backbone is 9; it must lie between 0 and 3"),
+        ([{"b1": 9}], "Stage 1 backbone is 9; it must lie between -1 and 4"),
         ([True, "SD 9"], "SD 9"),
     ],
     ids=["name", "range", "preset"],
@@ -129,6 +129,98 @@ def test_a_picture_does_not_depend_on_what_ran_before(host):
     assert draw(host, {"preset": PRESET})[0].png == on[0].png
     draw(host, {"b1": 9})
     assert draw(host)[0].png == plain[0].png
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "Heun", "DPM++ SDE", "DDIM"])
+def test_a_schedule_spans_the_pass_whatever_the_sampler_calls(host, sampler):
+    plain, on = (draw(host, *args, sampler_name=sampler)[0].pixels for args in ([], [True]))
+    halves = [
+        draw(host, {"schedule": text}, sampler_name=sampler)[0].pixels for text in ("1@0 1@0.5 0@0.5", "0@0.5 1@0.5")
+    ]
+    assert len({plain, on, *halves}) == 4
+    for never in ({"schedule": "0"}, {"strength": 0}, {"start": 0.3, "stop": 0.3}):
+        assert draw(host, never, sampler_name=sampler)[0].pixels == plain
+    assert draw(host, {"schedule": "1@0 1@1", "start": 0.9}, sampler_name=sampler)[0].pixels == on
+
+
+def test_steps_and_sigma_put_the_same_curve_in_other_places(host):
+    curve = "0@0 1@1"
+    steps, sigma = (draw(host, {"schedule": curve, "domain": domain})[0].pixels for domain in ("steps", "sigma"))
+    assert len({steps, sigma, draw(host)[0].pixels, draw(host, True)[0].pixels}) == 4
+
+
+def test_start_and_stop_are_the_schedule_of_their_text(host):
+    by_numbers = draw(host, {"start": 0.25, "stop": 0.75, "smoothness": 0.5})[0]
+    assert draw(host, {"schedule": "0@0 0.5@0.25 1@0.25 0.5@0.75 0@0.75"})[0].pixels == by_numbers.pixels
+
+
+def test_the_automatic_preset_is_the_one_of_the_models_family(host):
+    automatic = draw(host, True, AUTOMATIC)[0]
+    assert automatic.pixels == draw(host, {"preset": "SD 1.5 (authors)"})[0].pixels
+    assert "preset=SD 1.5 (authors)" in automatic.infotext
+
+
+def test_the_dict_of_the_well_known_extension_is_understood(host):
+    stages = [{"backbone_factor": 1.2, "skip_factor": 0.9}, {"backbone_factor": 1.4, "skip_factor": 0.2}]
+    theirs = draw(host, {"start_ratio": 0.0, "stop_ratio": 0.5, "version": "2", "stage_infos": stages})[0]
+    ours = {"b1": 1.2, "s1": 0.9, "b2": 1.4, "s2": 0.2, "stop": 0.5}
+    assert theirs.pixels == draw(host, ours)[0].pixels and has_key(theirs)
+    assert draw(host, ours | {"compatible": True})[0].pixels != theirs.pixels
+
+
+def test_infotexts_of_other_programs_are_understood(host):
+    made = draw(host, {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2, "version": "2"})[0]
+    lines = draw(host)[0].infotext
+    forge = "freeu_enabled: True, freeu_b1: 1.3, freeu_b2: 1.4, freeu_s1: 0.9, freeu_s2: 0.2"
+    assert host.draw({"infotext": f"{lines}, {forge}"})[0].pixels == made.pixels
+
+
+def test_details_and_overrides_change_the_picture_and_come_back_from_the_infotext(host):
+    base = draw(host, True)[0].pixels
+    for one in (
+        {"b3": 1.4},
+        {"cutoff2": 1.0},
+        {"offset1": 0.25},
+        {"high2": 1.2},
+        {"symmetric": True},
+        {"keep_mean": True},
+        {"rule": "resolution"},
+        {"blocks": "OUT11=1.3/0.5"},
+        {"strength": 0.5},
+    ):
+        made = draw(host, one)[0]
+        assert made.pixels != base, one
+        assert host.draw({"infotext": made.infotext})[0].pixels == made.pixels, one
+
+
+def test_a_comparison_puts_the_picture_beside_the_one_without(host):
+    (plain,), (on,) = draw(host), draw(host, True)
+    both, first, second = draw(host, {"compare": True})
+    assert (first.pixels, second.pixels) == (on.pixels, plain.pixels)
+    assert both.image.size == (2 * on.image.width, on.image.height)
+    assert both.image.crop((0, 0, 64, 64)).tobytes() == on.pixels
+    assert both.image.crop((64, 0, 128, 64)).tobytes() == plain.pixels
+    assert has_key(both) and has_key(first) and not has_key(second)
+    assert draw(host, True)[0].png == on.png
+
+
+def test_measuring_changes_no_picture(host):
+    assert draw(host, {"measure": True})[0].pixels == draw(host, True)[0].pixels
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ({"schedule": "fast"}, 'Schedule: "fast" of the curve'),
+        ({"blocks": "OUT55=1/1"}, "OUT55 does not exist in this UNet; its last block is OUT11"),
+        ({"start": 0.8, "stop": 0.2}, "The schedule starts at 0.8, after it stops at 0.2"),
+    ],
+    ids=["curve", "block", "window"],
+)
+def test_settings_that_do_not_fit_are_told_and_drawn_without_freeu(host, args, told):
+    (made,) = draw(host, args)
+    assert told.replace('"', '\\"') in made.infotext and not has_key(made)
+    assert made.pixels == draw(host)[0].pixels
 
 
 @pytest.fixture
@@ -187,3 +279,14 @@ def test_a_hires_pass_gets_freeu_and_gives_itself_back(host):
 def test_the_studio_and_a_webui_draw_the_same_picture(studio, webui, args):
     fields = {"sampler_name": "DPM++ 2M", "scheduler": "Karras", "steps": 20, "width": 128, "height": 128}
     assert difference(draw(studio, *args, **fields)[0], draw(webui, *args, **fields)[0]) <= 2
+
+
+def test_a_hires_pass_may_have_a_schedule_of_its_own_or_none(host):
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.6}
+    same, off, own, none = (
+        draw(host, args, **hires)[0].pixels
+        for args in ({}, {"hires_schedule": "0"}, {"hires_schedule": "0.5"}, {"enabled": False})
+    )
+    assert len({same, off, own, none}) == 4
+    wider = draw(host, {"hires_radius": True}, **hires)[0].pixels
+    assert wider != same and draw(host, {"hires_radius": True})[0].pixels == draw(host, True)[0].pixels

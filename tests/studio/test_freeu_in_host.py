@@ -169,7 +169,7 @@ def test_a_bad_value_on_an_axis_spoils_its_own_cell_only(draw):
     freeu.host._apply(freeu.FREEU["b1"])(cell, 9.0, [])
     freeu.process(cell, (True,))
     assert cell._prism_freeu is None
-    assert "Stage 1 backbone is 9; it must lie between 0 and 3" in cell.extra_generation_params["Prism FreeU error"]
+    assert "Stage 1 backbone is 9; it must lie between -1 and 4" in cell.extra_generation_params["Prism FreeU error"]
     freeu.host._apply(freeu.FREEU["enabled"])(cell, "false", [])
     freeu.process(cell, (True,))
     assert cell.extra_generation_params == {}

@@ -28,7 +28,7 @@ class FreeUHost(PanelHost):
     """Also reads what other programs write of their FreeU, in arguments and in infotexts."""
 
     def arguments(self, p: Any, args: Sequence[object]) -> Sequence[object]:
-        read = others.from_arguments(args, steps=p.steps)
+        read = others.from_arguments(args, steps=getattr(p, "steps", None))
         if read is None:
             return args
         for note in read.notes:
