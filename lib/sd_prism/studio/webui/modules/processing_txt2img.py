@@ -70,7 +70,8 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         super().__post_init__()
         if self.firstphase_width or self.firstphase_height:
             self.hr_upscale_to_x, self.hr_upscale_to_y = self.width, self.height
-            self.width, self.height = self.firstphase_width, self.firstphase_height
+            self.width: int = self.firstphase_width
+            self.height: int = self.firstphase_height
         self.cached_hr_uc = StableDiffusionProcessingTxt2Img.cached_hr_uc
         self.cached_hr_c = StableDiffusionProcessingTxt2Img.cached_hr_c
 
