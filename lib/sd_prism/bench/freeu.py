@@ -6,7 +6,6 @@ Read the ratios; the milliseconds are one machine's.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..freeu.backbone import backbone_
 from ..freeu.filter import skip_filter, skip_filter_
+from . import report
 
 Row = dict[str, Any]
 SKIPS = ((1280, 8, 8), (1280, 16, 16), (640, 32, 32), (320, 64, 64), (640, 64, 64), (320, 128, 128), (640, 52, 38))
@@ -34,7 +34,7 @@ def run(dtypes: tuple[str, ...] = ("f32", "bf16")) -> dict[str, Any]:
             rows += [backbone_row(shape, name) for name in dtypes for shape in BACKBONES]
     finally:
         torch.set_num_threads(threads)
-    return {"bench": "freeu", "torch": torch.__version__, "machine": platform.machine(), "threads": 1, "rows": rows}
+    return report("freeu", rows)
 
 
 def skip_row(shape: tuple[int, int, int], dtype: str) -> Row:
