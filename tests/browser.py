@@ -116,13 +116,18 @@ class Page:
         self.page.mouse.move(x + 30, y, steps=5)
         self.page.mouse.up()
 
-    def generate(self, tab: str) -> str:
-        """Click Generate; the infotext of the first picture."""
+    def start(self, tab: str) -> None:
+        """Click Generate."""
+        self.js(f"document.querySelectorAll('#html_info_{tab} p').forEach((p) => {{ p.className = 'old'; }})")
         self.click(f"#{tab}_generate")
-        return self.result(tab)
 
     def result(self, tab: str) -> str:
-        """Wait for the running job's end; the infotext of its first picture."""
+        """Wait for the started job's end; the infotext of its first picture."""
+        self.page.wait_for_selector(f"#html_info_{tab} p:not(.old)")
         self.page.wait_for_selector(f"#{tab}_interrupt", state="hidden")
-        self.wait(f"document.querySelector('#html_info_{tab} p')")
         return self.text(f"#html_info_{tab} p")
+
+    def generate(self, tab: str) -> str:
+        """One job; the infotext of its first picture."""
+        self.start(tab)
+        return self.result(tab)

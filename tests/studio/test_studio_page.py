@@ -51,11 +51,11 @@ def browser():
 
 @pytest.fixture()
 def page(browser, studio):
-    """A fresh page; nothing may have gone wrong in it."""
+    """A fresh page; nothing may go wrong in it."""
     page = Page(browser, studio.address)
     yield page
-    assert page.said == []
     page.close()
+    assert page.said == []
 
 
 def settings(studio, **values):
@@ -70,7 +70,7 @@ def picture(tmp_path, size=(64, 64), color="red", name="red.png"):
 def test_the_page_is_clean(page, studio):
     named = "[...document.querySelectorAll('[id]:not([id=\"\"])')].map(x => x.id)"
     assert page.js(f"{named}.filter((id, i, all) => all.indexOf(id) !== i)") == []
-    missing = ["img2img_prompt", "img2maskimg", "pnginfo_image", "setting_localization", "panel_word", "paste"]
+    missing = ["img2img_prompt", "img2maskimg", "pnginfo_image", "settings_restart_gradio", "panel_word", "paste"]
     assert page.js(f"{json.dumps(missing)}.filter((id) => !document.getElementById(id))") == []
     strangers = [url for url in page.asked if not url.startswith((studio.address, "data:", "blob:"))]
     assert strangers == []
@@ -222,7 +222,7 @@ def test_a_job_shows_its_progress_and_picture_and_is_interrupted(page, studio):
     studio.gate.touch()
     try:
         page.numbers("txt2img", steps=20)
-        page.click("#txt2img_generate")
+        page.start("txt2img")
         page.page.wait_for_selector("#txt2img_gallery_container .livePreview img")
         page.wait("/^[1-9]\\d?% ETA: /.test(document.querySelector('.progressDiv .progress').innerText)")
         assert page.visible("#txt2img_interrupt") and page.visible("#txt2img_skip")
