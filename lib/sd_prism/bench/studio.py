@@ -169,7 +169,7 @@ def bare_loop() -> Draw:
     from ..studio import checkpoint
 
     model = checkpoint.load(MINI_V1)
-    scheduler = EulerDiscreteScheduler(
+    scheduler: Any = EulerDiscreteScheduler(
         beta_start=BETA_START, beta_end=BETA_END, beta_schedule="scaled_linear", prediction_type=model.prediction_type
     )
     context = model.text.encode(["", JOB["prompt"]])["crossattn"]
