@@ -70,6 +70,8 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
 
     def init(self, all_prompts: list, all_seeds: list, all_subseeds: list) -> None:
         """Before the first batch: resize and encode the pictures, prepare the mask."""
+        if self.denoising_strength is None:
+            raise PrismError("denoising_strength is left out; img2img needs a number from 0 to 1")
         self.extra_generation_params["Denoising strength"] = self.denoising_strength
         self.image_cfg_scale = None  # for models that edit by instruction, which the studio does not have
         self.sampler = sd_samplers.create_sampler(str(self.sampler_name), self.sd_model)

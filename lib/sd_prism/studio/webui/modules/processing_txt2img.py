@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from sd_prism.errors import UnknownName
+from sd_prism.errors import PrismError, UnknownName
 
 from modules import (
     devices,
@@ -97,6 +97,8 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         """Before the first batch: check and note what the hires pass needs."""
         if not self.enable_hr:
             return
+        if self.denoising_strength is None:
+            raise PrismError("denoising_strength is left out; the hires pass needs a number from 0 to 1")
         params = self.extra_generation_params
         params["Denoising strength"] = self.denoising_strength
         if self.hr_checkpoint_name and self.hr_checkpoint_name != SAME_CHECKPOINT:
