@@ -99,9 +99,11 @@ class Page:
         self.page.wait_for_selector(f"{selector} img, {selector} canvas")
 
     def number(self, selector: str, value: float) -> None:
+        """Type a number; a slider has taken it when its handle has moved."""
         field = self.page.locator(f"{selector} input[type=number]").first
         field.fill(str(value))
         field.press("Tab")
+        self.wait(f"[undefined, '{value:g}'].includes(document.querySelector('{selector} input[type=range]')?.value)")
 
     def numbers(self, tab: str, **values: float) -> None:
         for name, value in values.items():
