@@ -161,7 +161,7 @@ def opened_studio(data: str, *, builtin: bool) -> Draw:
 
 
 def bare_loop() -> Draw:
-    """The loop of a diffusers pipeline on the same UNet, with guidance in one batch."""
+    """The loop of a diffusers pipeline on the same UNet, with guidance in one batch and, as there, under no_grad."""
     import torch
     from diffusers import EulerDiscreteScheduler
 
@@ -185,7 +185,7 @@ def bare_loop() -> Draw:
             x = scheduler.step(uncond + JOB["cfg_scale"] * (cond - uncond), t, x, return_dict=False)[0]
             mark()
 
-    return torch.inference_mode()(draw)
+    return torch.no_grad()(draw)
 
 
 def start_of_prism() -> float:
