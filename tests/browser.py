@@ -99,9 +99,11 @@ class Page:
         self.page.wait_for_selector(f"{selector} img, {selector} canvas")
 
     def number(self, selector: str, value: float) -> None:
+        """Type a number; a slider has taken it when its handle has moved."""
         field = self.page.locator(f"{selector} input[type=number]").first
         field.fill(str(value))
         field.press("Tab")
+        self.wait(f"[undefined, '{value:g}'].includes(document.querySelector('{selector} input[type=range]')?.value)")
 
     def numbers(self, tab: str, **values: float) -> None:
         for name, value in values.items():
@@ -116,13 +118,18 @@ class Page:
         self.page.mouse.move(x + 30, y, steps=5)
         self.page.mouse.up()
 
-    def generate(self, tab: str) -> str:
-        """Click Generate; the infotext of the first picture."""
+    def start(self, tab: str) -> None:
+        """Click Generate."""
+        self.js(f"document.querySelectorAll('#html_info_{tab} p').forEach((p) => {{ p.className = 'old'; }})")
         self.click(f"#{tab}_generate")
-        return self.result(tab)
 
     def result(self, tab: str) -> str:
-        """Wait for the running job's end; the infotext of its first picture."""
+        """Wait for the started job's end; the infotext of its first picture."""
+        self.page.wait_for_selector(f"#html_info_{tab} p:not(.old)")
         self.page.wait_for_selector(f"#{tab}_interrupt", state="hidden")
-        self.wait(f"document.querySelector('#html_info_{tab} p')")
         return self.text(f"#html_info_{tab} p")
+
+    def generate(self, tab: str) -> str:
+        """One job; the infotext of its first picture."""
+        self.start(tab)
+        return self.result(tab)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sd_prism
 from contract import hosts, neighbours
+from contract.source import Source
 from sd_prism.studio.cli import WEBUIS
 
 STUDIO = "studio"
@@ -37,9 +39,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("webui", list(GIVEN) or [nobody], indirect=True, scope="session")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        named = [value for value in params.values() if value in (STUDIO, *GIVEN)]
+        item.user_properties.append(("host", named[-1] if named else None))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    paths = [f"{name} ({one['path']})" for name, one in GIVEN.items()]
-    terminalreporter.write_line(f"hosts of the contract: {', '.join([STUDIO, *paths])}")
+    """What ran where: a line for each host."""
+    versions = {STUDIO: f"Prism {sd_prism.__version__}"}
+    versions |= {name: f"{Source(Path(one['path'])).version()} at {one['path']}" for name, one in GIVEN.items()}
+    for name, version in versions.items():
+        counts = {
+            outcome: sum(("host", name) in getattr(one, "user_properties", ()) for one in found)
+            for outcome, found in terminalreporter.stats.items()
+            if outcome in ("passed", "failed", "error", "skipped")
+        }
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "nothing"
+        terminalreporter.write_line(f"contract in {name} ({version}): {told}")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from contract.jobs import JOB, difference, freeu
+from contract.jobs import HIRES, JOB, difference, freeu
 from sd_prism.settings import AUTOMATIC, FREEU
 
 NAME = FREEU.title.lower()
@@ -226,8 +226,6 @@ def test_settings_that_do_not_fit_are_told_and_drawn_without_freeu(host, args, t
 @pytest.fixture
 def grid(host):
     """The X/Y/Z plot's arguments by label, as the page would send them."""
-    if GRID not in host.get("/sdapi/v1/scripts")["txt2img"]:
-        pytest.skip("no X/Y/Z plot yet")
     return script_info(host, GRID)["args"]
 
 
@@ -263,10 +261,7 @@ def test_the_cells_of_a_grid_do_not_leak_into_each_other(host, grid):
 
 
 def test_a_hires_pass_gets_freeu_and_gives_itself_back(host):
-    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 1.0}
-    answer = host.ask({**JOB, **hires})
-    if answer.status_code == 422 and "not available in the studio yet" in answer.text:
-        pytest.skip(answer.json()["detail"])
+    hires = {**HIRES, "denoising_strength": 1.0}
     plain, on = draw(host, **hires), draw(host, True, **hires)
     assert plain[0].image.size == on[0].image.size == (128, 128)
     assert has_key(on[0]) and not has_key(plain[0])
@@ -282,7 +277,7 @@ def test_the_studio_and_a_webui_draw_the_same_picture(studio, webui, args):
 
 
 def test_a_hires_pass_may_have_a_schedule_of_its_own_or_none(host):
-    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.6}
+    hires = {**HIRES, "denoising_strength": 0.6}
     same, off, own, none = (
         draw(host, args, **hires)[0].pixels
         for args in ({}, {"hires_schedule": "0"}, {"hires_schedule": "0.5"}, {"enabled": False})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from contract.hosts import PRISM
-from contract.jobs import HIRES, JOB, freeu, inpainting
+from contract.jobs import HIRES, JOB, difference, freeu, inpainting
 from contract.neighbours import SCRIPTS
 from sd_prism.settings import FREEU
 
@@ -44,9 +44,12 @@ def test_off_is_byte_equal_to_absent(crowd, without_prism, name):
 
 
 @pytest.mark.parametrize("name", JOBS)
-@pytest.mark.parametrize("args", [[True], [PRESET]], ids=["defaults", "preset"])
-def test_freeu_gives_the_same_picture_as_without_neighbours(crowd, host, name, args):
-    assert pixels(crowd, JOBS[name], *args) == pixels(host, JOBS[name], *args)
+def test_freeu_gives_the_same_picture_as_without_neighbours(crowd, host, name):
+    """To the last bit of a colour: two processes may round differently where a picture is encoded."""
+    for args in ([True], [PRESET]):
+        beside, alone = (one.draw({**JOBS[name], **freeu(*args)}) for one in (crowd, host))
+        plain = crowd.draw(JOBS[name])
+        assert max(map(difference, beside, alone)) <= 1 < max(map(difference, beside, plain))
 
 
 def test_the_panel_and_its_arguments_are_prisms_own(crowd):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 from contract.hosts import PRISM, ROOT
 from contract.jobs import JOB, freeu
@@ -50,20 +51,25 @@ def test_reload_ui_twice_changes_nothing(host):
         assert pngs(host) == pictures
 
 
-def test_a_saved_default_outlives_reload_and_restart(host):
-    file = host.data / "ui-config.json"
-    original = file.read_text(encoding="utf8")
-    saved = json.loads(original)
-    assert saved[B1] == FREEU["b1"].default
-    assert not [key for key in saved if "prism_freeu.py" in key and "/Preset/" in key]
-    file.write_text(json.dumps({**saved, B1: 1.25}), encoding="utf8")
-    for again in (host.reload, host.reload, host.restart):
-        again()
+def test_a_saved_default_outlives_reload(host):
+    with saved_default(host, B1, 1.25):
+        host.reload()
         assert host.component(B1_ID)["value"] == 1.25
-        assert json.loads(file.read_text(encoding="utf8"))[B1] == 1.25
-    file.write_text(original, encoding="utf8")
     host.reload()
     assert host.component(B1_ID)["value"] == FREEU["b1"].default
+
+
+@contextmanager
+def saved_default(host, key, value):
+    """Another default in ui-config.json, which keeps it whatever the host does meanwhile."""
+    file = host.data / "ui-config.json"
+    original = json.loads(file.read_text(encoding="utf8"))
+    assert original[key] != value
+    assert not [key for key in original if "prism_freeu.py" in key and "/Preset/" in key]
+    file.write_text(json.dumps({**original, key: value}), encoding="utf8")
+    yield
+    assert json.loads(file.read_text(encoding="utf8")) == {**original, key: value}
+    file.write_text(json.dumps(original), encoding="utf8")
 
 
 def gone(host):
@@ -89,15 +95,17 @@ def test_disabled_it_leaves_nothing_behind(host):
     assert pngs(host) == pictures
 
 
-def test_removed_it_leaves_nothing_behind(host):
+def test_removed_it_leaves_nothing_behind_but_its_saved_defaults(host):
     (plain, *_) = pictures = pngs(host)
     folder = host.data / "extensions" / PRISM
-    folder.unlink()
-    try:
-        host.restart()
-        gone(host)
-        assert host.draw(JOB)[0].png == plain
-    finally:
-        folder.symlink_to(ROOT, target_is_directory=True)
-        host.restart()
-    assert pngs(host) == pictures
+    with saved_default(host, B1, 1.25):
+        folder.unlink()
+        try:
+            host.restart()
+            gone(host)
+            assert host.draw(JOB)[0].png == plain
+        finally:
+            folder.symlink_to(ROOT, target_is_directory=True)
+            host.reload()
+        assert host.component(B1_ID)["value"] == 1.25
+        assert pngs(host) == pictures

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from jobs import draw, euler, guided, job, noise, picture_of, pixels, run
+from jobs import draw, euler, guided, job, noise, painted, picture_of, pixels, run
 from PIL import Image
-from sd_prism.errors import UnknownName
+from sd_prism.errors import PrismError, UnknownName
 
 
 def first_pass(engine, steps=4):
@@ -149,6 +149,12 @@ def test_the_hires_checkpoint_draws_the_second_pass_and_the_settings_keep_theirs
 def test_unknown_names_are_told(engine, field, value):
     with pytest.raises(UnknownName, match=value):
         draw("txt2img", enable_hr=True, **{field: value})
+
+
+@pytest.mark.parametrize("tab, fields", [("txt2img", {"enable_hr": True}), ("img2img", {"init_images": [painted()]})])
+def test_a_strength_that_is_left_out_is_told(engine, tab, fields):
+    with pytest.raises(PrismError, match="denoising_strength is left out"):
+        draw(tab, denoising_strength=None, **fields)
 
 
 def test_a_given_first_pass_is_only_enlarged(engine):

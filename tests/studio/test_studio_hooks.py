@@ -7,7 +7,7 @@ import sys
 import pytest
 from sd_prism.studio import host
 
-BOOT = ["list_unets", "before_ui", "ui_settings", "ui", "ui", "ui"]
+BOOT = ["list_unets", "before_ui", "ui_settings", *["ui"] * 6]  # three times for each tab
 CALL = ["cfg_denoiser", "cfg_denoised", "cfg_after_cfg"]
 BATCH = [
     "before_process_batch",

@@ -11,8 +11,10 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+import torch
 from browser import Page, launch
 from PIL import Image
+from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
 PASTED = "a pear\nNegative prompt: dark\nSteps: 3, Sampler: Euler a, Schedule type: Karras, CFG scale: 4.5, Seed: 99, "
@@ -29,6 +31,9 @@ def studio(tmp_path_factory):
     (extension / "javascript" / "panel.mjs").write_text("onUiLoaded(() => { globalThis.panelSaw = gradioApp(); });")
     (extension / "localizations").mkdir()
     (extension / "localizations" / "Pirate.json").write_text(json.dumps({"Generate": "Hoist", "Width": "Beam"}))
+    loras = folder / "data" / "models" / "Lora"
+    loras.mkdir(parents=True)
+    save_file({"lora_unet_x.alpha": torch.ones(1)}, loras / "glow.safetensors")
     command = [sys.executable, str(HERE / "serve.py"), "0", str(folder / "data"), str(extension)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -51,11 +56,11 @@ def browser():
 
 @pytest.fixture()
 def page(browser, studio):
-    """A fresh page; nothing may have gone wrong in it."""
+    """A fresh page; nothing may go wrong in it."""
     page = Page(browser, studio.address)
     yield page
-    assert page.said == []
     page.close()
+    assert page.said == []
 
 
 def settings(studio, **values):
@@ -70,7 +75,7 @@ def picture(tmp_path, size=(64, 64), color="red", name="red.png"):
 def test_the_page_is_clean(page, studio):
     named = "[...document.querySelectorAll('[id]:not([id=\"\"])')].map(x => x.id)"
     assert page.js(f"{named}.filter((id, i, all) => all.indexOf(id) !== i)") == []
-    missing = ["img2img_prompt", "img2maskimg", "pnginfo_image", "setting_localization", "panel_word", "paste"]
+    missing = ["img2img_prompt", "img2maskimg", "pnginfo_image", "settings_restart_gradio", "panel_word", "paste"]
     assert page.js(f"{json.dumps(missing)}.filter((id) => !document.getElementById(id))") == []
     strangers = [url for url in page.asked if not url.startswith((studio.address, "data:", "blob:"))]
     assert strangers == []
@@ -84,6 +89,25 @@ def test_a_prompt_becomes_a_picture_with_its_infotext(page):
     assert text.startswith("a <b>blue</b> bird\nSteps: 2, Sampler: DPM++ 2M, ")
     assert "Seed: 7, Size: 64x64" in text and "Panel" not in text
     page.wait("document.querySelector('#txt2img_gallery img')?.naturalWidth === 64")
+
+
+def test_a_panel_opens_by_keyboard_and_its_values_reach_the_job(page):
+    header = page.page.locator("#script_txt2img_test_panel_enabled-checkbox input[type=checkbox]")
+    assert not page.visible("#script_txt2img_test_panel_amount") and not header.is_checked()
+    header.focus()
+    page.page.keyboard.press("Space")
+    page.page.wait_for_selector("#script_txt2img_test_panel_amount", state="visible")
+    page.numbers("txt2img", steps=1)
+    assert "Panel: 3" in page.generate("txt2img")
+
+
+def test_a_card_puts_its_network_into_the_prompt(page):
+    page.fill("#txt2img_prompt textarea", "a cat")
+    page.open("#txt2img_lora-button")
+    page.click("#txt2img_lora .card")
+    assert page.value("#txt2img_prompt textarea") == "a cat <lora:glow:1>"
+    page.click("#txt2img_lora .card")
+    assert page.value("#txt2img_prompt textarea") == "a cat"
 
 
 def test_values_move_nothing_on_the_page(page):
@@ -161,7 +185,7 @@ def test_inpaint_upload_keeps_what_the_mask_leaves(page, studio, tmp_path):
     mask.save(tmp_path / "mask.png")
     page.upload("#img_inpaint_mask", str(tmp_path / "mask.png"))
     page.numbers("img2img", steps=2, mask_blur=0)
-    page.generate("img2img")
+    assert "Mask blur" not in page.generate("img2img")
     newest = max((studio.data / "outputs").rglob("*.png"), key=lambda path: path.stat().st_mtime_ns)
     with Image.open(newest) as image:
         assert image.crop((0, 16, 64, 64)).getcolors() == [(64 * 48, (255, 0, 0))]
@@ -222,7 +246,7 @@ def test_a_job_shows_its_progress_and_picture_and_is_interrupted(page, studio):
     studio.gate.touch()
     try:
         page.numbers("txt2img", steps=20)
-        page.click("#txt2img_generate")
+        page.start("txt2img")
         page.page.wait_for_selector("#txt2img_gallery_container .livePreview img")
         page.wait("/^[1-9]\\d?% ETA: /.test(document.querySelector('.progressDiv .progress').innerText)")
         assert page.visible("#txt2img_interrupt") and page.visible("#txt2img_skip")
@@ -256,7 +280,8 @@ def test_settings_are_saved_and_shown_again(page, studio):
     page.wait("document.querySelector('#settings_result').innerText.startsWith('1 settings changed: panel_amount')")
     assert json.loads((studio.data / "config.json").read_text())["panel_amount"] == 8
     page.reload()
-    page.wait("document.querySelector('#setting_panel_amount input').value === '8'")
+    page.open("#tab_settings-button")
+    page.wait("document.querySelector('#setting_panel_amount input')?.value === '8'")
 
 
 def test_defaults_of_fields_survive_reload_ui(page, studio):

@@ -151,7 +151,7 @@ def test_a_preview_that_cannot_be_made_does_not_touch_the_job(engine, at_call, m
 
     sd_vae_approx.forget()
     monkeypatch.setattr(engine, "encode", lambda images: 1 / 0)
-    shared.opts.show_progress_every_n_steps = 1
+    shared.opts.data.update(show_progress_type="Approx cheap", show_progress_every_n_steps=1)
     at_call(3, preview)
     assert len(draw("txt2img").images) == 1
     assert errors.get_exceptions()[0]["exception"] == "division by zero"

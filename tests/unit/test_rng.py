@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from sd_prism.studio.rng import ImageRNG, slerp
+from sd_prism.studio.rng import ImageRNG, PhiloxGenerator, slerp
 
 SHAPE = (4, 8, 6)
 
@@ -60,3 +60,21 @@ def test_seed_resize_centres_the_noise_of_the_other_size():
 def test_eta_noise_seed_delta_moves_only_the_later_noise():
     rng = ImageRNG(SHAPE, [1], eta_noise_seed_delta=31337)
     assert torch.equal(rng.next()[0], plain(1)) and torch.equal(rng.next()[0], plain(1 + 31337))
+
+
+def test_philox_is_the_noise_of_an_nvidia_card():
+    # torch.randn(3, 4, device="cuda") with seed 0, as A1111 1.10.1 documents it.
+    expected = [
+        [-0.92466259, -0.42534415, -2.6438457, 0.14518388],
+        [-0.12086647, -0.57972564, -0.62285122, -0.32838709],
+        [-1.07454231, -0.36314407, -1.67105067, 2.26550497],
+    ]
+    assert torch.allclose(PhiloxGenerator(0).randn((3, 4)), torch.tensor(expected), atol=1e-7)
+
+
+def test_philox_goes_on_and_knows_seeds_of_64_bits():
+    batch, alone = (ImageRNG(SHAPE, seeds, source=PhiloxGenerator) for seeds in ([1, 2**40], [2**40]))
+    first, second = alone.next(), alone.next()
+    assert torch.equal(batch.next()[1:], first) and torch.equal(batch.next()[1:], second)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, ImageRNG(SHAPE, [0], source=PhiloxGenerator).next())

@@ -6,7 +6,6 @@ Read the ratios; the milliseconds are one machine's.
 
 from __future__ import annotations
 
-import platform
 import time
 import weakref
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from torch.utils._pytree import tree_flatten
 
 from ..freeu.backbone import backbone_
 from ..freeu.filter import skip_filter, skip_filter_
+from . import report
 
 Row = dict[str, Any]
 SKIPS = ((1280, 8, 8), (1280, 16, 16), (640, 32, 32), (320, 64, 64), (640, 64, 64), (320, 128, 128), (640, 52, 38))
@@ -63,7 +63,7 @@ def run(
             rows += [decoder_row(family, name) for name in dtypes if name != "f16" for family in decoders]
     finally:
         torch.set_num_threads(threads)
-    return {"bench": "freeu", "torch": torch.__version__, "machine": platform.machine(), "threads": 1, "rows": rows}
+    return report("freeu", rows)
 
 
 def skip_row(shape: tuple[int, int, int], dtype: str) -> Row:

@@ -68,6 +68,10 @@ def _claim_modules() -> None:
         sys.path.insert(0, str(WEBUI))
 
 
+# What Prism's scripts are made of; the rest of the package is the studio's own.
+RELOADED = ("hosts", "panels", "settings", "infotext", "freeu")
+
+
 def unload_scripts() -> None:
     """Let scripts undo their patches.
 
@@ -77,11 +81,14 @@ def unload_scripts() -> None:
     own = {
         name: module
         for name, module in sys.modules.items()
-        if name in ("sd_prism", "sd_prism.errors") or f"{name}.".startswith("sd_prism.studio.")
+        if name.split(".")[0] == "sd_prism" and f"{name}.".split(".")[1] not in RELOADED
     }
     if "modules.script_callbacks" in sys.modules:
         sys.modules["modules.script_callbacks"].script_unloaded_callback()
     sys.modules.update(own)
+    for name in RELOADED:  # else `from .. import infotext` would find the old one on the package
+        if f"sd_prism.{name}" not in sys.modules:
+            vars(sys.modules["sd_prism"]).pop(name, None)
 
 
 def close_host() -> None:

@@ -2,21 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 PARALLEL = 0.9995  # above this mean cosine slerp would divide by almost zero
 
 
-def generator(seed: int) -> torch.Generator:
+class PhiloxGenerator:
+    """The noise that torch draws on NVIDIA cards, computed on the CPU (Philox 4x32-10, Salmon et al. 2011)."""
+
+    MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+    INCREMENTS = (0x9E3779B9, 0xBB67AE85)
+    UNIT = np.float32(2.3283064e-10)  # 2**-32
+    TURN = np.float32(2.3283064e-10 * 6.2831855)
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.offset = int(seed), 0
+
+    def randn(self, shape: Sequence[int]) -> Tensor:
+        """Standard normal noise; every call continues where the one before ended."""
+        count = int(np.prod(shape))
+        counter = [np.full(count, self.offset, np.uint32), *(np.zeros(count, np.uint32) for _ in range(3))]
+        counter[2] = np.arange(count, dtype=np.uint32)
+        self.offset += 1
+        low, high = self.seed & 0xFFFFFFFF, self.seed >> 32 & 0xFFFFFFFF
+        for _ in range(10):
+            counter = self._round(counter, low, high)
+            low, high = (low + self.INCREMENTS[0]) & 0xFFFFFFFF, (high + self.INCREMENTS[1]) & 0xFFFFFFFF
+        # The first of the two numbers of a Box-Muller transform.
+        u = counter[0] * self.UNIT + self.UNIT / 2
+        v = counter[1] * self.TURN + self.TURN / 2
+        drawn = np.sqrt(-2.0 * np.log(u)) * np.sin(v)
+        return torch.from_numpy(drawn.astype(np.float32).reshape(tuple(shape)))
+
+    def _round(self, counter: list[np.ndarray], low: int, high: int) -> list[np.ndarray]:
+        products = [counter[2 * i].astype(np.uint64) * np.uint64(m) for i, m in enumerate(self.MULTIPLIERS)]
+        (low_0, high_0), (low_1, high_1) = (
+            (p.astype(np.uint32), (p >> np.uint64(32)).astype(np.uint32)) for p in products
+        )
+        return [high_1 ^ counter[1] ^ np.uint32(low), low_1, high_0 ^ counter[3] ^ np.uint32(high), low_0]
+
+
+Source = torch.Generator | PhiloxGenerator
+
+
+def generator(seed: int) -> Source:
     """A CPU generator that starts at `seed`."""
     return torch.Generator("cpu").manual_seed(int(seed))
 
 
-def randn(shape: Sequence[int], source: torch.Generator) -> Tensor:
+def randn(shape: Sequence[int], source: Source) -> Tensor:
     """Standard normal noise on the CPU."""
+    if isinstance(source, PhiloxGenerator):
+        return source.randn(shape)
     return torch.randn(tuple(shape), generator=source, device="cpu")
 
 
@@ -52,6 +93,7 @@ class ImageRNG:
         subseed_strength: 0 keeps the seed's noise, 1 takes the variation's.
         seed_resize_from_h, seed_resize_from_w: in pixels; draw the noise of that size and centre it.
         eta_noise_seed_delta: added to the seeds for everything after the first noise (A1111's ENSD).
+        source: from a seed to its generator: `generator`, or `PhiloxGenerator` for the noise of NVIDIA cards.
     """
 
     def __init__(
@@ -64,6 +106,7 @@ class ImageRNG:
         seed_resize_from_w: int = 0,
         *,
         eta_noise_seed_delta: int = 0,
+        source: Callable[[int], Source] = generator,
     ) -> None:
         self.shape = tuple(map(int, shape))
         self.seeds = list(seeds)
@@ -72,14 +115,15 @@ class ImageRNG:
         self.seed_resize_from_h = seed_resize_from_h
         self.seed_resize_from_w = seed_resize_from_w
         self.eta_noise_seed_delta = eta_noise_seed_delta
-        self.generators = [generator(seed) for seed in self.seeds]
+        self.source = source
+        self.generators = [source(seed) for seed in self.seeds]
         self.is_first = True
 
     def first(self) -> Tensor:
         """The (N,C,H,W) noise that a run starts from."""
         noise = torch.stack([self._first_of(i) for i in range(len(self.seeds))])
         if self.eta_noise_seed_delta:
-            self.generators = [generator(seed + self.eta_noise_seed_delta) for seed in self.seeds]
+            self.generators = [self.source(seed + self.eta_noise_seed_delta) for seed in self.seeds]
         return noise
 
     def next(self) -> Tensor:
@@ -92,10 +136,10 @@ class ImageRNG:
     def _first_of(self, i: int) -> Tensor:
         drawn = self._drawn_shape()
         resized = drawn != self.shape
-        noise = randn(drawn, generator(self.seeds[i]) if resized else self.generators[i])
+        noise = randn(drawn, self.source(self.seeds[i]) if resized else self.generators[i])
         if self.subseeds is not None and self.subseed_strength != 0:
             subseed = self.subseeds[i] if i < len(self.subseeds) else 0
-            noise = slerp(self.subseed_strength, noise, randn(drawn, generator(subseed)))
+            noise = slerp(self.subseed_strength, noise, randn(drawn, self.source(subseed)))
         return pasted(randn(self.shape, self.generators[i]), noise) if resized else noise
 
     def _drawn_shape(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sd_prism.errors import PrismError, UnknownName
 from sd_prism.studio import schedules
+from sd_prism.studio.rng import Source, generator, randn
 
 if TYPE_CHECKING:
     from sd_prism.studio.denoiser import Denoiser
@@ -42,7 +44,24 @@ def default_noise(x: Tensor) -> NoiseSampler:
     return lambda sigma, sigma_next: torch.randn_like(x)
 
 
-def brownian_noise(x: Tensor, sigmas: Tensor, seeds: Sequence[int]) -> NoiseSampler:
+@contextmanager
+def _drawing_from(source: Callable[[int], Source]) -> Iterator[None]:
+    """Let torchsde's trees draw from generators made by `source`."""
+    from torchsde._brownian import brownian_interval
+
+    def drawn(size: Sequence[int], dtype: torch.dtype, device: torch.device, seed: int) -> Tensor:
+        return randn(size, source(seed)).to(device, dtype)
+
+    before, brownian_interval._randn = brownian_interval._randn, drawn
+    try:
+        yield
+    finally:
+        brownian_interval._randn = before
+
+
+def brownian_noise(
+    x: Tensor, sigmas: Tensor, seeds: Sequence[int], source: Callable[[int], Source] = generator
+) -> NoiseSampler:
     """Increments of one Brownian path per picture: the same noise however the run is batched or stepped.
 
     `sigmas` is the whole schedule (also in image-to-image). Source: k-diffusion's tree over torchsde.
@@ -55,12 +74,15 @@ def brownian_noise(x: Tensor, sigmas: Tensor, seeds: Sequence[int]) -> NoiseSamp
     if len(seeds) != len(x):
         raise PrismError(f"{len(seeds)} seeds for {len(x)} latents; give one seed per picture")
     low, high = sigmas[sigmas > 0].min(), sigmas.max()
-    trees = [BrownianTree(low, torch.zeros_like(x[0]), high, entropy=int(seed)) for seed in seeds]
+    with _drawing_from(source):
+        trees = [BrownianTree(low, torch.zeros_like(x[0]), high, entropy=int(seed)) for seed in seeds]
 
     def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
         t0, t1 = sorted(torch.as_tensor(s).clamp(low, high) for s in (sigma, sigma_next))
         sign = 1 if sigma < sigma_next else -1
-        return sign * torch.stack([tree(t0, t1) for tree in trees]) / (t1 - t0).abs().sqrt()
+        with _drawing_from(source):
+            steps = torch.stack([tree(t0, t1) for tree in trees])
+        return sign * steps / (t1 - t0).abs().sqrt()
 
     return noise
 

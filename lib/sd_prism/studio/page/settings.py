@@ -87,6 +87,9 @@ class Settings:
         shown = self.components[key]
         if key == "sd_model_checkpoint":
             shown.input(_choose_checkpoint, [shown, *sizes], [shown, *sizes], show_progress="minimal")
+            wanted = gr.Textbox(visible=False)
+            card = gr.Button("Change checkpoint", elem_id="change_checkpoint", visible="hidden")
+            card.click(_choose_checkpoint, [wanted, *sizes], [shown, *sizes], js="withDesiredCheckpoint", **QUIET)
             return
         events = [shown.submit, shown.blur] if isinstance(shown, gr.Textbox) else [_event(shown)]
         gr.on(events, lambda value: _set_one(key, value), [shown], [shown], **QUIET)

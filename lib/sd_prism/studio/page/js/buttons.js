@@ -50,12 +50,12 @@
     toggle(either && !negative ? last[tab] ?? `${tab}_prompt` : `${tab}_prompt`, prompt);
     toggle(`${tab}_neg_prompt`, negative);
   };
+  let desiredCheckpoint = "";
   globalThis.selectCheckpoint = (name) => {
-    const box = document.querySelector("#setting_sd_model_checkpoint input");
-    box.focus();
-    box.value = name;
-    updateInput(box);
+    desiredCheckpoint = name;
+    document.getElementById("change_checkpoint").click();
   };
+  globalThis.withDesiredCheckpoint = (_, ...sizes) => [desiredCheckpoint, ...sizes];
   document.addEventListener("input", (event) => {
     const search = event.target.closest?.(".extra-network-search");
     if (!search) return;

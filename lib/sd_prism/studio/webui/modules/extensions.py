@@ -94,8 +94,11 @@ def list_extensions() -> None:
 
 
 def active() -> list[Extension]:
-    """The enabled extensions."""
-    return [extension for extension in extensions if extension.enabled]
+    """The enabled extensions; the setting `disable_all_extensions` may leave only the host's own, or none."""
+    from modules import shared
+
+    kept = {"extra": (True,), "all": ()}.get(shared.opts.disable_all_extensions, (True, False))
+    return [extension for extension in extensions if extension.enabled and extension.is_builtin in kept]
 
 
 def find_extension(filename: str) -> Extension | None:

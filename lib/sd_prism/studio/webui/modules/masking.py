@@ -94,5 +94,7 @@ def _blurred_along(pixels: np.ndarray, kernel: list[int], axis: int) -> np.ndarr
     margins = [(half, half) if i == axis else (0, 0) for i in range(2)]
     padded = np.pad(pixels.astype(np.int64), margins, mode="reflect")
     length = pixels.shape[axis]
-    total = sum(weight * padded.take(range(i, i + length), axis) for i, weight in enumerate(kernel))
+    total = np.zeros(pixels.shape, dtype=np.int64)
+    for i, weight in enumerate(kernel):
+        total += weight * padded.take(range(i, i + length), axis)
     return ((total + 128) >> 8).astype(np.uint8)

@@ -70,6 +70,8 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
 
     def init(self, all_prompts: list, all_seeds: list, all_subseeds: list) -> None:
         """Before the first batch: resize and encode the pictures, prepare the mask."""
+        if self.denoising_strength is None:
+            raise PrismError("denoising_strength is left out; img2img needs a number from 0 to 1")
         self.extra_generation_params["Denoising strength"] = self.denoising_strength
         self.image_cfg_scale = None  # for models that edit by instruction, which the studio does not have
         self.sampler = sd_samplers.create_sampler(str(self.sampler_name), self.sd_model)
@@ -82,7 +84,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         if self.resize_mode == LATENT_RESIZE:
             size = self.height // opt_f, self.width // opt_f
             self.init_latent = torch.nn.functional.interpolate(self.init_latent, size=size, mode="bilinear")
-        if image_mask is not None:
+        if image_mask is not None and latent_mask is not None:
             self._mask_latent(latent_mask, all_seeds)
         self.image_conditioning = self.img2img_image_conditioning(
             batch * 2 - 1, self.init_latent, image_mask, self.mask_round
@@ -100,7 +102,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         mask = masking.blur(mask, self.mask_blur_x, self.mask_blur_y)
         if self.mask_blur_x > 0 or self.mask_blur_y > 0:
             params["Mask blur"] = self.mask_blur
-        self.overlay_images = []
+        self.overlay_images: list | None = []
         if self.inpaint_full_res:
             return self._only_masked(mask)
         mask = images.resize_image(self.resize_mode, mask, self.width, self.height)
@@ -167,7 +169,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
                 f"init_images has {len(pictures)} pictures and batch_size is {self.batch_size}; "
                 "give one picture, or at most one for each picture of the batch"
             )
-        self.batch_size = len(pictures)
+        self.batch_size: int = len(pictures)
         return np.array(pictures)
 
     def _mask_latent(self, latent_mask: Image.Image, all_seeds: list) -> None:

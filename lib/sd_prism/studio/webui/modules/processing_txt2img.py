@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from sd_prism.errors import UnknownName
+from sd_prism.errors import PrismError, UnknownName
 
 from modules import (
     devices,
@@ -70,7 +70,8 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         super().__post_init__()
         if self.firstphase_width or self.firstphase_height:
             self.hr_upscale_to_x, self.hr_upscale_to_y = self.width, self.height
-            self.width, self.height = self.firstphase_width, self.firstphase_height
+            self.width: int = self.firstphase_width
+            self.height: int = self.firstphase_height
         self.cached_hr_uc = StableDiffusionProcessingTxt2Img.cached_hr_uc
         self.cached_hr_c = StableDiffusionProcessingTxt2Img.cached_hr_c
 
@@ -96,6 +97,8 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         """Before the first batch: check and note what the hires pass needs."""
         if not self.enable_hr:
             return
+        if self.denoising_strength is None:
+            raise PrismError("denoising_strength is left out; the hires pass needs a number from 0 to 1")
         params = self.extra_generation_params
         params["Denoising strength"] = self.denoising_strength
         if self.hr_checkpoint_name and self.hr_checkpoint_name != SAME_CHECKPOINT:

@@ -44,7 +44,8 @@ def finish_task(id_task: str) -> None:
     if current_task == id_task:
         current_task = None
     pending_tasks.pop(id_task, None)
-    finished_tasks.append(id_task)
+    if id_task not in finished_tasks:
+        finished_tasks.append(id_task)
     del finished_tasks[:-REMEMBERED]
 
 

@@ -12,6 +12,11 @@ from modules import devices, shared
 slerp = engine.slerp
 
 
+def create_generator(seed: int) -> engine.Source:
+    """A generator as the setting randn_source asks: "CPU", or "NV" for the noise of NVIDIA cards."""
+    return engine.PhiloxGenerator(seed) if shared.opts.randn_source == "NV" else engine.generator(seed)
+
+
 class ImageRNG(engine.ImageRNG):
     """One noise stream per picture; ENSD comes from the settings."""
 
@@ -32,6 +37,7 @@ class ImageRNG(engine.ImageRNG):
             seed_resize_from_h,
             seed_resize_from_w,
             eta_noise_seed_delta=int(shared.opts.eta_noise_seed_delta or 0),
+            source=create_generator,
         )
 
     def next(self) -> torch.Tensor:

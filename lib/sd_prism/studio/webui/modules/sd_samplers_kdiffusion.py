@@ -10,7 +10,7 @@ import torch
 from sd_prism.studio import samplers as engine
 from sd_prism.studio import schedules
 
-from modules import sd_samplers_common, shared
+from modules import rng, sd_samplers_common, shared
 from modules.script_callbacks import ExtraNoiseParams, extra_noise_callback
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
@@ -102,7 +102,7 @@ class KDiffusionSampler:
 
     def _noise_sampler(self, p: Any, x: torch.Tensor, sigmas: torch.Tensor) -> Any:
         if self.method.brownian:
-            return engine.brownian_noise(x, sigmas, p.seeds[: len(x)])
+            return engine.brownian_noise(x, sigmas, p.seeds[: len(x)], rng.create_generator)
         return lambda sigma, sigma_next: p.rng.next().to(x)
 
     def _sample(

@@ -115,7 +115,7 @@ def clear_loaded_vae() -> None:
 def reload_vae_weights(sd_model: Any = None, vae_file: Any = unspecified) -> Any:
     """Load what the setting (or `vae_file`) asks for unless it is loaded; model_loaded fires."""
     model = sd_model or shared.sd_model
-    source = "from function argument"
+    source: str | None = "from function argument"
     if vae_file is unspecified:
         vae_file, source = resolve_vae(model.sd_checkpoint_info.filename).tuple()
     if loaded_vae_file == vae_file:

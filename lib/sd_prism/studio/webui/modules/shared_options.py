@@ -25,8 +25,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "samples_format": PICTURES,
     "grid_format": PICTURES,
     "emphasis": ("Original",),
-    "randn_source": ("CPU",),
+    "randn_source": ("CPU", "NV"),
     "infotext_styles": ("Ignore", "Apply", "Discard", "Apply if any"),
+    "disable_all_extensions": ("none", "extra", "all"),
     "live_previews_image_format": ("jpeg", "png", "webp"),
     **shared_options_sd.CHOICES,
 }
@@ -284,7 +285,10 @@ def templates() -> dict[str, OptionInfo]:
         ),
         **options_section(
             (None, "Hidden page"),
-            {"disabled_extensions": OptionInfo([], "Disable these extensions")},
+            {
+                "disabled_extensions": OptionInfo([], "Disable these extensions"),
+                "disable_all_extensions": OptionInfo("none", "Disable all extensions"),
+            },
         ),
         **options_section(
             ("live-preview", "Live previews", "ui"),

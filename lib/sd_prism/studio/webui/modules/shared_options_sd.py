@@ -100,7 +100,7 @@ def _previews() -> dict[str, OptionInfo]:
     return {
         "show_progress_grid": OptionInfo(True, "Show previews of all images generated in a batch as a grid"),
         "show_progress_type": OptionInfo(
-            "Approx cheap", "Live preview method", gr.Radio, {"choices": list(PREVIEW_METHODS)}
+            "Full", "Live preview method", gr.Radio, {"choices": list(PREVIEW_METHODS)}
         ).info("Full runs the VAE, which is slow and exact; the three others are one fast approximation here"),
         "live_preview_content": OptionInfo(
             "Prompt", "Live preview subject", gr.Radio, {"choices": list(CHOICES["live_preview_content"])}

@@ -76,10 +76,10 @@ def apply_infotext(request: Request, runner: scripts.ScriptRunner) -> dict[int, 
         value = _field_value(field, params) if known or place is not None else None
         if value is None:
             continue
-        if not known:
+        if known and field.api not in request.model_fields_set:
+            setattr(request, str(field.api), value)
+        elif not known and place is not None:
             pasted[place] = value
-        elif field.api not in request.model_fields_set:
-            setattr(request, field.api, value)
     settings = {name: value for _, name, value in infotext_utils.get_override_settings(params)}
     request.override_settings = {**settings, **(request.override_settings or {})}
     return pasted

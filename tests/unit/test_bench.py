@@ -1,0 +1,35 @@
+"""The benchmarks run and give what their tables show; how fast anything is, is not tested."""
+
+import json
+
+import pytest
+from sd_prism.bench import studio
+from sd_prism.studio import cli
+
+
+def test_the_studios_benchmark_runs_and_its_figures_fit_together(capsys, monkeypatch):
+    found = studio.run(rounds=1, steps=2)
+    assert found["bench"] == "studio" and found["threads"] == 1
+    rows = {row["what"]: row for row in found["rows"]}
+    assert list(rows) == ["first picture", "step", "job with Prism off", "start of Prism"]
+    for row in rows.values():
+        assert all(ms > 0 for ms in row["ms"].values())
+    step, job, start = (list(rows[name]["ms"].values()) for name in ("step", "job with Prism off", "start of Prism"))
+    assert rows["step"]["ratio"] == pytest.approx(step[0] / step[1])
+    assert step[0] * 2 < job[1]  # a job is its steps and more
+    assert start[0] < start[1]  # Prism is a part of a start
+    assert rows["first picture"]["ms"]["cold process"] > job[0]
+    assert rows["step"]["target"] == 1.05 and rows["job with Prism off"]["target"] == 1.0
+
+    monkeypatch.setattr(studio, "run", lambda: found)
+    assert cli.main(["bench", "studio", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    assert cli.main(["bench", "studio"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == list(rows)
+    assert "(target 1.05)" in lines[1]
+
+
+def test_a_ratio_needs_two():
+    assert studio.row("first picture", {"cold process": 5.0})["ratio"] is None
+    assert studio.row("step", {"studio": 3.0, "bare diffusers": 2.0})["ratio"] == 1.5
