@@ -14,7 +14,8 @@ from .controls import ElemId, control, preset_menu, wire_presets
 FACTORS = ("version", "rule"), ("b1", "s1"), ("b2", "s2"), ("b3", "s3")
 SCHEDULE = ("start", "stop", "smoothness"), ("domain", "hires_radius")
 CURVES = ("schedule", "hires_schedule")
-DETAILS = tuple(tuple(f"{name}{k}" for name in ("offset", "width", "cutoff", "high")) for k in "123")
+DETAILS = tuple((f"{one}{k}", f"{other}{k}") for k in "123" for one, other in (("offset", "width"), ("cutoff", "high")))
+NARROW = 160  # pixels, so that two columns fit side by side
 FILTER = ("symmetric", "keep_mean", "compatible"), ("blocks",)
 
 
@@ -33,8 +34,9 @@ def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
             made["preset"] = preset_menu(FREEU, elem_id)
             made["strength"] = control(FREEU["strength"], elem_id)
         with gr.Row(elem_classes=["prism"]):
-            gr.HTML('<div class="prism-gains"></div>', elem_id=elem_id("gains"))
-            with gr.Column():
+            with gr.Column(min_width=NARROW):
+                gr.HTML('<div class="prism-gains"></div>', elem_id=elem_id("gains"))
+            with gr.Column(min_width=NARROW):
                 made["compare"] = control(FREEU["compare"], elem_id)
                 gr.Button("Generate A/B", elem_id=elem_id("ab"))
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
@@ -43,7 +45,7 @@ def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
                 rows(*SCHEDULE)
                 with gr.Row(elem_classes=["prism"]):
                     for name in CURVES:
-                        with gr.Column():
+                        with gr.Column(min_width=NARROW):
                             gr.HTML(_editor(name), elem_id=elem_id(f"{name}_editor"))
                             made[name] = control(FREEU[name], elem_id)
             with gr.Accordion("Stages in detail", open=False, elem_id=elem_id("details")):
