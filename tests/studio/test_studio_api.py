@@ -149,7 +149,7 @@ def test_the_lists(client):
         "tiny.safetensors",
     ]
     assert get("/sdapi/v1/options")["samples_format"] == "png"
-    assert get("/sdapi/v1/scripts") == dict.fromkeys(("txt2img", "img2img"), ["x/y/z plot", "test recorder"])
+    assert get("/sdapi/v1/scripts") == {tab: ["x/y/z plot", "test recorder"] for tab in ("txt2img", "img2img")}
     infos = [info for info in get("/sdapi/v1/script-info") if info["name"] == "test recorder"]
     assert [info["is_img2img"] for info in infos] == [False, True]
     assert [x["label"] for x in infos[0]["args"]] == ["Recorder on", "Recorder amount"]
