@@ -170,15 +170,21 @@
   class Gains {
     constructor(place, panel) {
       this.panel = panel;
+      this.defaults = JSON.parse(place.dataset.defaults);
       this.svg = node("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "prism-drawing", role: "img" });
       place.replaceChildren(this.svg);
       this.drawn = "";
       this.draw();
     }
 
+    value(name) { // a page may not have built a part that was never opened
+      const found = number(this.panel, name);
+      return Number.isFinite(found) ? found : this.defaults[name];
+    }
+
     gains(stage) {
-      const [s, high, cutoff] = ["s", "high", "cutoff"].map((name) => number(this.panel, name + stage));
-      const strength = number(this.panel, "strength");
+      const [s, high, cutoff] = ["s", "high", "cutoff"].map((name) => this.value(name + stage));
+      const strength = this.value("strength");
       const low = 1 + strength * (s - 1), rest = 1 + strength * (high - 1);
       const radius = Math.max(1, Math.floor(32 * cutoff));
       return Array.from({ length: BINS + 1 }, (_, bin) => {
@@ -190,7 +196,7 @@
     draw() {
       const lines = ["1", "2", "3"].map((stage) => this.gains(stage));
       const state = JSON.stringify(lines);
-      if (state === this.drawn || lines.flat().some((gain) => !Number.isFinite(gain))) return;
+      if (state === this.drawn) return;
       this.drawn = state;
       const most = Math.max(1.5, ...lines.flat());
       const at = (gain) => yOf(clamp(gain, 0, most), most);

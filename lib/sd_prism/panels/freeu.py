@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +37,7 @@ def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
             made["strength"] = control(FREEU["strength"], elem_id)
         with gr.Row(elem_classes=["prism"]):
             with gr.Column(min_width=NARROW):
-                gr.HTML('<div class="prism-gains"></div>', elem_id=elem_id("gains"))
+                gr.HTML(_gains(), elem_id=elem_id("gains"))
             with gr.Column(min_width=NARROW):
                 made["compare"] = control(FREEU["compare"], elem_id)
                 gr.Button("Generate A/B", elem_id=elem_id("ab"))
@@ -57,6 +59,12 @@ def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
                 show.click(measurement, [], [shown], show_progress="hidden")
         wire_presets(FREEU, made)
     return [made[name] for name in FREEU.names]
+
+
+def _gains() -> str:
+    """Where the page draws the gain over frequency."""
+    defaults = html.escape(json.dumps({one.name: one.default for one in FREEU.fields}))
+    return f'<div class="prism-gains" data-defaults="{defaults}"></div>'
 
 
 def _editor(name: str) -> str:

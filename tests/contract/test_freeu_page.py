@@ -1,0 +1,137 @@
+"""The panel "Prism FreeU" in a browser, on every host's own gradio."""
+
+from __future__ import annotations
+
+import pytest
+from browser import PATIENCE, launch
+from contract.jobs import JOB
+
+ROOT = "#script_txt2img_prism_freeu"
+CURVE = '.prism-curve[data-field="schedule"]'
+# A host's page has these of its own, without any extension.
+HOSTS_OWN = ("iframeResizer", "cdnjs", "reading 'props'", "Failed to load resource", "ERR_")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = launch(playwright)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, host):
+    """A fresh page with the panel on and everything in it open; our scripts may say nothing in its console."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    page.set_default_timeout(PATIENCE)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(str(host.client.base_url))
+    page.wait_for_selector("html:not(.opening) #txt2img_generate")
+    page.wait_for_selector(f"{ROOT}_panel-checkbox input", state="attached")
+    page.evaluate(f"document.querySelector('{ROOT}_panel-checkbox input').click()")
+    for part in ("advanced", "schedule_part", "measurement"):
+        page.wait_for_selector(f"{ROOT}_{part} .label-wrap", state="attached")
+        page.evaluate(f"document.querySelector('{ROOT}_{part} .label-wrap').click()")
+    page.wait_for_selector(f"{CURVE} circle")
+    yield page
+    page.close()
+    assert [text for text in said if not any(own in text for own in HOSTS_OWN)] == []
+
+
+def schedule(page):
+    return page.locator(f"{ROOT}_schedule textarea, {ROOT}_schedule input").first.input_value()
+
+
+def line(page, place):
+    return page.locator(f"{ROOT}_panel {place} polyline").first.get_attribute("points")
+
+
+def number(page, name, value):
+    field = page.locator(f"{ROOT}_{name} input[type=number]").first
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def generate(page, click="#txt2img_generate"):
+    """One small job; its infotext."""
+    page.evaluate("document.querySelectorAll('#html_info_txt2img p').forEach((p) => p.classList.add('old'))")
+    for name, value in (("steps", JOB["steps"]), ("width", 64), ("height", 64)):
+        field = page.locator(f"#txt2img_{name} input[type=number]").first
+        field.fill(str(value))
+        field.press("Tab")
+    page.locator("#txt2img_seed input").first.fill("1")
+    page.click(click)
+    page.wait_for_selector("#html_info_txt2img p:not(.old)")
+    return page.locator("#html_info_txt2img p").first.inner_text()
+
+
+def test_the_schedule_is_drawn_by_keyboard(page):
+    points = page.locator(f"{ROOT}_panel {CURVE} circle")
+    assert points.count() == 3 and schedule(page) == ""
+    points.first.focus()
+    page.keyboard.press("ArrowDown")
+    assert schedule(page) == "0.95@0 1@1 0@1"
+    page.keyboard.press("ArrowRight")
+    assert schedule(page) == "0.95@0.05 1@1 0@1"
+    page.keyboard.press("Enter")
+    assert schedule(page) == "0.95@0.05 0.975@0.525 1@1 0@1"
+    page.keyboard.press("Delete")
+    assert schedule(page) == "0.95@0.05 1@1 0@1"
+    assert page.evaluate("document.activeElement.tagName") == "circle"
+
+
+def test_the_schedule_is_drawn_by_mouse_and_reaches_the_picture(page):
+    point = page.locator(f"{ROOT}_panel {CURVE} circle").first
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 40, box["y"] + 30, steps=4)
+    page.mouse.up()
+    drawn = schedule(page)
+    assert drawn.endswith(" 1@1 0@1") and not drawn.startswith("1@0 ")
+    assert f"schedule={drawn}" in generate(page)
+
+
+def test_typing_a_schedule_draws_it_and_emptying_it_shows_start_and_stop(page):
+    field = page.locator(f"{ROOT}_schedule textarea, {ROOT}_schedule input").first
+    field.fill("0@0, 1@0.5, 0@1")
+    page.wait_for_function(f"document.querySelectorAll('{ROOT}_panel {CURVE} circle').length === 3")
+    middle = line(page, CURVE).split()[2]
+    field.fill("")
+    number(page, "start", 0.5)
+    page.wait_for_function(f"document.querySelectorAll('{ROOT}_panel {CURVE} circle').length === 5")
+    assert line(page, CURVE).split()[2].split(",")[0] == middle.split(",")[0]
+
+
+def test_the_gain_plot_follows_the_sliders_and_nothing_moves(page):
+    before = line(page, ".prism-gains")
+    place = page.locator(f"{ROOT}_advanced").bounding_box()
+    number(page, "s1", 0.4)
+    page.wait_for_function(
+        f"document.querySelector('{ROOT}_panel .prism-gains polyline').getAttribute('points') !== '{before}'"
+    )
+    assert page.locator(f"{ROOT}_advanced").bounding_box() == place
+
+
+def test_a_comparison_is_one_click_and_goes_back(page):
+    text = generate(page, f"{ROOT}_ab")
+    assert "Prism FreeU: " in text
+    page.wait_for_function(
+        "new Set([...document.querySelectorAll('#txt2img_gallery img')].map((x) => x.src)).size >= 3"
+    )
+    page.wait_for_function(f"!document.querySelector('{ROOT}_compare input').checked")
+
+
+def test_a_measurement_is_shown_on_request(page):
+    page.evaluate(f"document.querySelector('{ROOT}_measure input').click()")
+    generate(page)
+    page.click(f"{ROOT}_show")
+    page.wait_for_selector(f"{ROOT}_measured figure")
+    assert page.locator(f"{ROOT}_measured figure").count() == 2
+    assert "Stage 1: backbone gain" in page.locator(f"{ROOT}_measured").inner_text()
