@@ -37,7 +37,7 @@ def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
             made["strength"] = control(FREEU["strength"], elem_id)
         with gr.Row(elem_classes=["prism"]):
             with gr.Column(min_width=NARROW):
-                gr.HTML(_gains(), elem_id=elem_id("gains"))
+                gr.HTML(_gains())
             with gr.Column(min_width=NARROW):
                 made["compare"] = control(FREEU["compare"], elem_id)
                 gr.Button("Generate A/B", elem_id=elem_id("ab"))
@@ -48,14 +48,15 @@ def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
                 with gr.Row(elem_classes=["prism"]):
                     for name in CURVES:
                         with gr.Column(min_width=NARROW):
-                            gr.HTML(_editor(name), elem_id=elem_id(f"{name}_editor"))
+                            gr.HTML(_editor(name))
                             made[name] = control(FREEU[name], elem_id)
             with gr.Accordion("Stages in detail", open=False, elem_id=elem_id("details")):
                 rows(*DETAILS, *FILTER)
             with gr.Accordion("Measurement", open=False, elem_id=elem_id("measurement")):
                 made["measure"] = control(FREEU["measure"], elem_id)
                 show = gr.Button("Show the last measurement", elem_id=elem_id("show"))
-                shown = gr.HTML(elem_id=elem_id("measured"))
+                with gr.Column(elem_id=elem_id("measured")):  # gradio 3 writes the id of an HTML component twice
+                    shown = gr.HTML(measurement())
                 show.click(measurement, [], [shown], show_progress="hidden")
         wire_presets(FREEU, made)
     return [made[name] for name in FREEU.names]
