@@ -9,7 +9,7 @@ import json
 import pytest
 from PIL import Image
 from sd_prism.errors import PrismError
-from sd_prism.studio import generate, host
+from sd_prism.studio import generate, host, pictures
 
 JOB = {"prompt": "a red apple", "steps": 3, "seed": 42, "sampler_name": "Euler"}
 
@@ -247,7 +247,7 @@ def test_command_line_and_api_give_the_same_bytes(client, data, recorder):
 
     over_http = client.post("/sdapi/v1/txt2img", json=JOB).json()["images"][0]
     direct = host.run(Txt2ImgRequest(**JOB)).processed.images[0]
-    assert base64.b64encode(host.png_bytes(direct)).decode() == over_http
+    assert base64.b64encode(pictures.png_bytes(direct)).decode() == over_http
     over = {**JOB, "override_settings": {"sd_model_checkpoint": "tiny-two"}}
     result = generate.generate(over, data_dir=data, extensions=[recorder.folder])
     assert result.info["seed"] == 42 and result.info["seeds"] == [42]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from sd_prism.studio import host
+from sd_prism.studio import host, pictures
 
 BOOT = ["list_unets", "before_ui", "ui_settings", *["ui"] * 6]  # three times for each tab
 CALL = ["cfg_denoiser", "cfg_denoised", "cfg_after_cfg"]
@@ -81,13 +81,13 @@ def test_override_checkpoint_is_loaded_before_process(open_host, recorder):
 
 def test_an_exception_in_every_hook_is_reported_and_not_fatal(open_host, recorder, monkeypatch, capsys):
     open_host(recorder.folder)
-    plain = host.png_bytes(host.run(request()).processed.images[0])
+    plain = pictures.png_bytes(host.run(request()).processed.images[0])
     monkeypatch.setenv("RECORDER_FAILS", "1")
     recorder.log.write_text("")
     open_host(recorder.folder)
     # ui() fails too, so the script has no arguments; the picture is the same.
     outcome = host.run(request())
-    assert host.png_bytes(outcome.processed.images[0]) == plain
+    assert pictures.png_bytes(outcome.processed.images[0]) == plain
     err = capsys.readouterr().err
     for hook in ("setup", "before_process_batch", "post_sample", "postprocess_image", "postprocess", "cfg_denoiser"):
         assert f"on purpose: {hook}" in err

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from sd_prism.studio import host
+from sd_prism.studio import host, pictures
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -151,7 +151,7 @@ def test_a_png_carries_its_infotext_in_the_chunk_parameters(tmp_path):
     assert images.read_info_from_image(Image.open(name)) == (text, {})
     picture = Image.new("RGB", (8, 8))
     picture.info["parameters"] = text
-    assert Image.open(io.BytesIO(host.png_bytes(picture))).text == {"parameters": text}
+    assert Image.open(io.BytesIO(pictures.png_bytes(picture))).text == {"parameters": text}
 
 
 def test_tags_are_cut_out_and_only_one_equals_sign_names_an_argument():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sd_prism.studio import host
+from sd_prism.studio import host, pictures
 
 
 @dataclass(frozen=True)
@@ -77,5 +77,5 @@ def _result(outcome: host.Outcome) -> Result:
         "hash": processed.sd_model_hash,
         "panels": host.panels_on(outcome.args, outcome.tab),
     }
-    images = [host.png_bytes(image) for image in processed.images[first:]]
+    images = [pictures.png_bytes(image) for image in processed.images[first:]]
     return Result(images, list(processed.infotexts[first:]), info)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
 import sys
 import tempfile
@@ -13,12 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sd_prism.errors import PrismError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 WEBUI = Path(__file__).resolve().parent / "webui"
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -344,19 +340,6 @@ def _load_checkpoint(title: str) -> None:
 
     with call_queue.queue_lock:
         sd_models.reload_model_weights(info=sd_models.find(title))
-
-
-def png_bytes(image: Image.Image) -> bytes:
-    """The picture as a PNG file with its infotext."""
-    from PIL import PngImagePlugin
-
-    info = PngImagePlugin.PngInfo()
-    for key, value in image.info.items():
-        if isinstance(key, str) and isinstance(value, str):
-            info.add_text(key, value)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()
 
 
 def panels_on(args: Sequence[Any], tab: str = "txt2img") -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 from sd_prism.errors import PrismError
-from sd_prism.studio import host
+from sd_prism.studio import pictures
 
 from modules import images
 
@@ -52,4 +52,4 @@ def _reason(error: Exception) -> str:
 
 def encode_pil_to_base64(image: Any) -> bytes:
     """A PNG file with the picture's infotext, in base64."""
-    return base64.b64encode(host.png_bytes(image))
+    return base64.b64encode(pictures.png_bytes(image))
