@@ -29,7 +29,7 @@ def test_a_wrong_option_names_the_nearest(capsys):
 
 @pytest.mark.parametrize(
     ("option", "value", "text"),
-    [("preset", "none such", 'Preset "none such" does not exist'), ("b1", "9", "must lie between 0 and 3")],
+    [("preset", "none such", 'Preset "none such" does not exist'), ("b1", "9", "must lie between -1 and 4")],
 )
 def test_a_wrong_value_is_told_before_anything_is_loaded(capsys, monkeypatch, option, value, text):
     monkeypatch.setitem(__import__("sys").modules, "sd_prism.studio.generate", None)
