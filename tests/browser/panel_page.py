@@ -41,7 +41,7 @@ def facts():
 
 
 def panel():
-    return freeu.build(lambda name: f"script_txt2img_prism_freeu_{name}")
+    return freeu.build(lambda name: f"script_txt2img_prism_freeu_{name}", lambda: "measured")
 
 
 app = gr.mount_gradio_app(app, page(panel), path="/panel")

@@ -162,6 +162,7 @@ def choose(page, name):
 
 def open_panel(page):
     part(page, "panel").get_by_text(FREEU.title).first.click()
+    part(page, "advanced").get_by_text("Advanced").first.click()
     part(page, "b1").wait_for(state="visible")
 
 
@@ -180,7 +181,7 @@ def test_closed_it_gives_the_declarations_defaults(served, browser):
 def test_a_preset_fills_the_sliders_and_a_moved_slider_makes_it_custom(served, browser):
     page, errors = opened(browser, served, "panel")
     open_panel(page)
-    part(page, "panel").get_by_role("checkbox").check()
+    part(page, "panel_enabled").get_by_role("checkbox").check()
     choose(page, PRESET)
     expect(number(page, "b1")).to_have_value("1.4")
     chosen = {**FREEU.defaults(), "enabled": True, "preset": PRESET, **FREEU.presets[PRESET]}
