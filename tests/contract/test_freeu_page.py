@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from browser import PATIENCE, launch
 from contract.jobs import JOB
@@ -34,7 +36,7 @@ def page(browser, host):
     page.wait_for_selector("html:not(.opening) #txt2img_generate")
     page.wait_for_selector(f"{ROOT}_panel-checkbox input", state="attached")
     page.evaluate(f"document.querySelector('{ROOT}_panel-checkbox input').click()")
-    for part in ("advanced", "schedule_part", "measurement"):
+    for part in ("advanced", "schedule_part", "measurement", "others"):
         page.wait_for_selector(f"{ROOT}_{part} .label-wrap", state="attached")
         page.evaluate(f"document.querySelector('{ROOT}_{part} .label-wrap').click()")
     page.wait_for_selector(f"{CURVE} circle")
@@ -135,3 +137,23 @@ def test_a_measurement_is_shown_on_request(page):
     page.wait_for_selector(f"{ROOT}_measured figure")
     assert page.locator(f"{ROOT}_measured figure").count() == 2
     assert "Stage 1: backbone gain" in page.locator(f"{ROOT}_measured").inner_text()
+
+
+def test_settings_of_another_program_are_read_into_the_panel(page):
+    presets = {
+        name: {"version": "1", "stage_infos": [{"backbone_factor": b, "skip_factor": 0.5}]}
+        for name, b in (("Mine", 1.3), ("Other", 1.7))
+    }
+    text = page.locator(f"{ROOT}_others_text textarea").first
+    text.fill("nothing of the kind")
+    page.click(f"{ROOT}_others_read")
+    page.wait_for_selector(f"{ROOT}_others_said :text('The file is no presets.json')")
+    text.fill(json.dumps(presets))
+    page.click(f"{ROOT}_others_read")
+    b1 = f"document.querySelector('{ROOT}_b1 input[type=number]').value"
+    page.wait_for_function(f"{b1} === '1.3'")
+    assert "saves no version" in page.locator(f"{ROOT}_others_said").inner_text()
+    page.click(f"{ROOT}_others_found input")
+    page.locator("ul.options li, [role=option]").filter(has_text="Other").first.click()
+    page.wait_for_function(f"{b1} === '1.7'")
+    assert "b1=1.7; s1=0.5" in generate(page)

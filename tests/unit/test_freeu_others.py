@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sd_prism.errors import PrismError
 from sd_prism.freeu import FreeU
-from sd_prism.freeu.others import Read, from_arguments, from_infotext, presets_of
+from sd_prism.freeu.others import Read, from_arguments, from_infotext, from_text, presets_of
 from sd_prism.settings import FREEU
 
 STATE = {
@@ -153,3 +153,20 @@ def test_preset_files():
 def test_files_that_are_no_presets_are_told_and_never_run(text):
     with pytest.raises(PrismError, match=r"The file is"):
         presets_of(text)
+
+
+def test_pasted_text_of_any_of_these_forms_is_read():
+    quoted = json.dumps(json.dumps(STATE["stage_infos"]))
+    infotext = f'a fish\nSteps: 20, Seed: 1, FreeU Stages: {quoted}, FreeU Schedule: "0.2, 0.8, 0.1", FreeU Version: 2'
+    state = json.dumps({key: value for key, value in STATE.items() if key != "enable"})
+    for text, name in ((infotext, ""), (state, ""), (f'{{"Mine": {state}}}', "Mine")):
+        assert full(from_text(text)[name]) == panel(**EXPECTED)
+    forge = "Steps: 4, freeu_enabled: True, freeu_b1: 1.3, freeu_b2: 1.4, freeu_s1: 0.9, freeu_s2: 0.2"
+    assert full(from_text(forge)[""]) == panel(version="2", b1=1.3, b2=1.4, s1=0.9, s2=0.2)
+    assert full(from_text("FreeU: b1=1.2 b2=1.4 s1=0.9 s2=0.2, Steps: 3")[""])["b2"] == 1.4
+
+
+@given(st.text(max_size=40))
+def test_any_pasted_text_is_read_or_a_prism_error(text):
+    with suppress(PrismError):
+        from_text(text)

@@ -27,6 +27,7 @@ STAGE = {
 STATE = ("enable", "start_ratio", "stop_ratio", "transition_smoothness", "version", "stage_infos")
 DEFAULTS = {"b": 1.0, "s": 1.0, "offset": 0.0, "width": 0.5, "cutoff": 0.0, "high": 1.0}
 FORGE = ("freeu_enabled", "freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2", "freeu_start", "freeu_end")
+PARAM = re.compile(r'(?:^|,|\n)\s*(\w[\w \-/]*):\s*("(?:[^"\\\n]|\\.)*"|[^,\n]*)')
 PAIR = re.compile(r"\b([bs][12])\s*=\s*([-+0-9.eE]+)")
 
 
@@ -97,6 +98,29 @@ def from_infotext(params: Mapping[str, Any]) -> Read | None:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise PrismError(f"The FreeU settings of another program could not be read: {error}") from error
     return None
+
+
+def from_text(text: str) -> dict[str, Read]:
+    """Whatever was pasted, by name ("" for a lone one): an infotext, a state of sd-webui-freeu, a file of presets."""
+    params = {key: _unquoted(value) for key, value in PARAM.findall(text)}
+    read = from_infotext(params)
+    if read is not None:
+        return {"": read}
+    try:
+        state = json.loads(text)
+    except ValueError:
+        return presets_of(text)
+    if isinstance(state, dict) and set(state) & {*STATE}:
+        return {"": from_state(state)}
+    return presets_of(text)
+
+
+def _unquoted(value: str) -> str:
+    """A value of an infotext, which stands in quotes if it holds commas."""
+    try:
+        return str(json.loads(value)) if value.startswith('"') else value.strip()
+    except ValueError:
+        return value
 
 
 def presets_of(text: str) -> dict[str, Read]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gradio as gr
 
+from ..errors import PrismError
+from ..freeu import others
 from ..settings import FREEU
-from .compat import switch
+from .compat import switch, unsaved
 from .controls import ElemId, control, preset_menu, wire_presets
 
 FACTORS = ("version", "rule"), ("b1", "s1"), ("b2", "s2"), ("b3", "s3")
@@ -58,8 +60,42 @@ def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
                 with gr.Column(elem_id=elem_id("measured")):  # gradio 3 writes the id of an HTML component twice
                     shown = gr.HTML(measurement())
                 show.click(measurement, [], [shown], show_progress="hidden")
+            with gr.Accordion("From another program", open=False, elem_id=elem_id("others")):
+                _importer(made, elem_id)
         wire_presets(FREEU, made)
     return [made[name] for name in FREEU.names]
+
+
+def _importer(made: dict[str, Any], elem_id: ElemId) -> None:
+    """Reads a text of another program into the panel; of several presets the first, then the one that is chosen."""
+    names = ["enabled", "preset", *FREEU.kept]
+    text = gr.Textbox(
+        "", lines=3, label="Infotext, presets.json or freeu_presets.py", elem_id=elem_id("others_text"), max_lines=8
+    )
+    found = gr.Dropdown([], label="Found", elem_id=elem_id("others_found"))
+    button = gr.Button("Read into the panel", elem_id=elem_id("others_read"))
+    with gr.Column(elem_id=elem_id("others_said")):
+        said = gr.HTML("<p>The panel takes the values over; nothing is stored.</p>")
+
+    def read(given: str, chosen: str | None) -> list[Any]:
+        try:
+            presets = others.from_text(given)
+            name = chosen if chosen in presets else next(iter(presets))
+            values = FREEU.read(presets[name].values)
+        except PrismError as error:
+            return [gr.update(), _paragraphs([str(error)]), *[gr.update()] * len(names)]
+        menu = gr.update(choices=list(presets), value=name)
+        return [menu, _paragraphs(presets[name].notes or ["Read."]), *(values[one] for one in names)]
+
+    outputs = [found, said, *(made[one] for one in names)]
+    button.click(read, [text, found], outputs, show_progress="hidden")
+    found.input(read, [text, found], outputs, show_progress="hidden")
+    for component in (text, found):
+        unsaved(component)
+
+
+def _paragraphs(texts: Iterable[str]) -> str:
+    return "".join(f"<p>{html.escape(text)}</p>" for text in texts)
 
 
 def _gains() -> str:
