@@ -140,33 +140,40 @@ def peak(call: Callable[[], object], x: Tensor) -> float:
 
 
 def decoder_row(family: str, dtype: str) -> Row:
-    """One UNet evaluation's concatenations, version 2: milliseconds beyond the plain concatenations, the floor."""
+    """One UNet evaluation's concatenations, version 2: milliseconds beyond the plain concatenations, the floor.
+
+    All write into the same buffers: fresh ones of this size cost page faults that vary more than what is measured.
+    """
     generator = torch.Generator().manual_seed(0)
     parts = [
-        tuple(torch.randn(BATCH, c, side, side, generator=generator).to(DTYPES[dtype]) for c in (h, skip))
+        tuple(torch.randn(BATCH, c, side, side, generator=generator).to(DTYPES[dtype]) for c in (h, skip, h + skip))
         for h, skip, side in DECODERS[family]
     ]
 
-    def each(work: Callable[[Tensor, Tensor], object]) -> Callable[[], None]:
+    def each(work: Callable[[Tensor, Tensor, Tensor], object]) -> Callable[[], None]:
         def all_of_them() -> None:
-            for h, skip in parts:
-                work(h, skip)
+            for h, skip, out in parts:
+                work(h, skip, out)
 
         return all_of_them
 
-    times = measure({"floor": each(plain), "ours": each(ours), "diffusers": each(peer)})
+    times = measure({"floor": each(plain), "ours": each(ours), "diffusers": each(peer)}, seconds=3 * SECONDS)
     times = {name: ms - times["floor"] if name != "floor" else ms for name, ms in times.items()}
-    error = max((ours(h, skip).float() - peer(h, skip).float()).abs().max().item() for h, skip in parts)
+    error = max(difference(h, skip, out) for h, skip, out in parts)
     return row("decoder", (len(parts), 0, 0), dtype, times, error, name=family)
 
 
-def plain(h: Tensor, skip: Tensor) -> Tensor:
-    return torch.cat([h, skip], 1)
+def difference(h: Tensor, skip: Tensor, out: Tensor) -> float:
+    return (ours(h, skip, out).float() - peer(h, skip, out.clone()).float()).abs().max().item()
 
 
-def ours(h: Tensor, skip: Tensor) -> Tensor:
+def plain(h: Tensor, skip: Tensor, out: Tensor) -> Tensor:
+    return torch.cat([h, skip], 1, out=out)
+
+
+def ours(h: Tensor, skip: Tensor, out: Tensor) -> Tensor:
     """As the hook does: both parts in place in the concatenation."""
-    x = torch.cat([h, skip], 1)
+    x = torch.cat([h, skip], 1, out=out)
     if h.shape[1] in FACTORS:
         b, s = FACTORS[h.shape[1]]
         backbone_(x[:, : h.shape[1]], b)
@@ -174,12 +181,12 @@ def ours(h: Tensor, skip: Tensor) -> Tensor:
     return x
 
 
-def peer(h: Tensor, skip: Tensor) -> Tensor:
+def peer(h: Tensor, skip: Tensor, out: Tensor) -> Tensor:
     """As Comfy and Forge do: both parts, then the concatenation."""
     if h.shape[1] in FACTORS:
         b, s = FACTORS[h.shape[1]]
         h, skip = mean_gain(h.clone(), b), fft_filter(skip, s)
-    return torch.cat([h, skip], 1)
+    return torch.cat([h, skip], 1, out=out)
 
 
 def row(
@@ -197,10 +204,10 @@ def row(
     }
 
 
-def measure(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+def measure(calls: dict[str, Callable[[], object]], seconds: float = 0.0) -> dict[str, float]:
     """Milliseconds of each call: the least of interleaved rounds, as many as fit into a few seconds."""
     best = dict.fromkeys(calls, float("inf"))
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + (seconds or SECONDS)
     for done in range(ROUNDS):
         if done > 2 and time.monotonic() > end:
             break
@@ -243,15 +250,17 @@ def mean_gain(h: Tensor, b: float) -> Tensor:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as text: our time, how many times longer each peer takes, and how far from the floor we are."""
+    """The rows as text: our time, how many times longer each peer takes, how far from the floor we are, memory."""
     peers = ("diffusers", "ljleb", "comfy")
     head = f"{'':12} {'shape':15} {'dtype':5} {'ours ms':>8} {'new ms':>8}"
-    lines = [head + "".join(f" {peer:>9}" for peer in peers) + f" {'/ floor':>8} {'max error':>9}"]
+    lines = [head + "".join(f" {peer:>9}" for peer in peers) + f" {'/ floor':>8} {'max error':>9} {'memory':>12}"]
     for each in rows:
         new = each["ms"].get("ours, new tensor")
         line = f"{each['what']:12} {each['shape']:15} {each['dtype']:5} {each['ms']['ours']:8.3f} "
         line += f"{new:8.3f}" if new is not None else f"{'-':>8}"
         for peer in peers:
             line += f" {each['ratio'][peer]:8.1f}x" if peer in each["ratio"] else f" {'-':>9}"
-        lines.append(line + f" {each['over_floor']:7.1f}x {each['max_error']:9.1e}")
+        line += f" {each['over_floor']:7.1f}x {each['max_error']:9.1e}"
+        memory = each.get("memory")
+        lines.append(line + (f" {memory['ours']:5.3f} / {memory['diffusers']:4.1f}" if memory else ""))
     return "\n".join(lines)

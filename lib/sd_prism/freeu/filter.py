@@ -112,7 +112,8 @@ def plane_waves_(x: Tensor, s: float, high: float, symmetric: bool) -> None:
         waves = matmul(analysis, pixels)
         pixels.baddbmm_(synthesis.mT.expand(n, -1, -1), waves, beta=high, alpha=s - high)
     else:
-        planes = x.view(-1, GROUP, height * width) if n == 1 and c % GROUP == 0 else x.view(n, c, -1)
+        grouped = n == 1 and c % GROUP == 0 and x.dtype != torch.bfloat16
+        planes = x.view(-1, GROUP, height * width) if grouped else x.view(n, c, -1)
         waves = matmul(analysis, planes.mT)
         planes.baddbmm_(waves.mT, synthesis.expand(len(planes), -1, -1), beta=high, alpha=s - high)
 
@@ -180,13 +181,18 @@ def flattens(x: Tensor) -> bool:
 
 
 def tiles(x: Tensor) -> Iterator[Tensor]:
-    """Views that cover x: all of it at once, or, for large planes on a CPU, some channels of a sample at a time."""
+    """Views that cover x: all of it at once, or, for large planes on a CPU, some channels of a sample at a time.
+
+    In bf16 BLAS wants all planes, but of one piece of memory: a batch of slices costs it eight times as much.
+    """
     n, c, height, width = x.shape
     plane = height * width
-    if x.device.type != "cpu" or x.dtype == torch.bfloat16 or (plane <= SMALL and x.dtype != torch.float16):
+    small = plane <= SMALL and x.dtype == torch.float32
+    if x.device.type != "cpu" or small or (x.dtype == torch.bfloat16 and x.is_contiguous()):
         yield x
         return
     tile = TILE // 4 if x.dtype == torch.float16 else TILE  # fp16 gets an fp32 copy of each
-    step = c if x.stride(1) == 1 else max(GROUP, tile // plane)
+    whole = x.dtype == torch.bfloat16 or x.stride(1) == 1
+    step = c if whole else max(GROUP, tile // plane)
     for i, j in product(range(n), range(0, c, step)):
         yield x[i : i + 1, j : j + step]
