@@ -525,3 +525,42 @@ def test_the_lowest_waves_grow_with_the_hires_pass_if_asked(on, enlarged, least)
     assert (
         Reweight(Concat(nn.Identity(), 4, 4, 0), value.stages[0], value, value.curve(), None, enlarged).least == least
     )
+
+
+@torch.no_grad()
+def test_a_replaced_forward_that_calls_the_blocks_itself_gets_freeu():
+    """As ControlNet replaces it: the blocks are called from outside, with residuals added to what is concatenated."""
+    unet, inputs = ldm()
+
+    def controlled(x, emb, context):
+        h, hs = x, []
+        for block in unet.input_blocks:
+            h = block(h, emb, context)
+            hs.append(h)
+        h = unet.middle_block(h, emb, context) + 0.1
+        for block in unet.output_blocks:
+            h = block(torch.cat([h, hs.pop() + 0.1], dim=1), emb, context)
+        return unet.out(h)
+
+    unet.forward = controlled
+    base = unet(*inputs)
+    with attach(unet, FreeU()):
+        assert (unet(*inputs) - base).abs().max() > 1e-3
+    assert torch.equal(unet(*inputs), base)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@torch.no_grad()
+def test_a_measurement_holds_the_first_concatenation_of_each_stage_that_acts(version):
+    unet, inputs = ldm()
+    found: dict = {}
+    with attach(unet, FreeU(version=version), measurements=found):
+        measured = unet(*inputs)
+    with attach(unet, FreeU(version=version)):
+        assert torch.equal(measured, unet(*inputs))
+    assert sorted(found) == [1, 2]
+    for number, one in found.items():
+        assert one.after[0] == pytest.approx(one.before[0] * (0.9 if number == 1 else 0.2), rel=1e-3)
+        gains = [gain for row in one.gain for gain in row]
+        most = 1.5 if number == 1 else 1.6
+        assert gains == [most] if version == 1 else 1 <= min(gains) <= max(gains) <= most + 1e-6
