@@ -32,6 +32,8 @@ def job(**extra):
         steps=20,
         sampler_name="Euler",
         scheduler="Karras",
+        sampler=None,
+        eta=None,
         cfg_scale=7.0,
         width=640,
         height=480,
