@@ -265,7 +265,8 @@ def load_scripts() -> None:
     scripts_data.clear()
     script_callbacks.clear_callbacks()
     extensions.list_extensions()
-    for file in list_scripts("scripts", ".py"):
+    own = list_scripts("modules/processing_scripts", ".py", include_extensions=False)
+    for file in [*list_scripts("scripts", ".py"), *own]:
         kept = list(sys.path)
         sys.path.insert(0, file.basedir)
         current_basedir = file.basedir
