@@ -7,6 +7,7 @@ import io
 import json
 
 import pytest
+import torch
 from PIL import Image
 from sd_prism.errors import PrismError
 from sd_prism.studio import generate, host, pictures
@@ -128,6 +129,9 @@ def test_an_infotext_fills_what_the_request_leaves_open(client, recorder):
         ({"override_settings": {"randn_source": "zzz"}}, 422, ["randn_source is 'zzz'", "CPU"]),
         ({"seed_resize_from_h": 10**9}, 422, ["seed_resize_from_h is", "between -1 and 8192"]),
         ({"s_noise": -1}, 422, ["s_noise is -1; it must lie between 0 and 8192"]),
+        ({"subseed_strength": 1.5}, 422, ["subseed_strength is 1.5", "between 0 and 1", "Nearest: 1"]),
+        ({"width": 4096, "height": 4096, "batch_size": 64}, 422, ["33.6 megapixels", "Nearest: batch_size 2"]),
+        ({"width": 4096, "height": 4096, "n_iter": 65}, 422, ["n_iter is 65", "1074 megap", "Nearest: n_iter 64"]),
         ({"seed": 10**400}, 422, ["seed is"]),
         ({"width": 10**400}, 422, ["width is"]),
     ],
@@ -138,6 +142,38 @@ def test_wrong_requests_get_a_clear_text_and_the_studio_goes_on(client, fields, 
     detail = answer.json()["detail"]
     assert isinstance(detail, str) and all(text in detail for text in texts), detail
     assert client.post("/sdapi/v1/txt2img", json={**JOB, "steps": 1}).status_code == 200
+
+
+def test_a_missing_seed_is_random_and_a_negative_one_is_a_seed(client):
+    def seeds(**fields):
+        info = json.loads(client.post("/sdapi/v1/txt2img", json={**JOB, "steps": 1, **fields}).json()["info"])
+        return info["seed"], info["subseed"]
+
+    first, second = seeds(seed=None, subseed=None), seeds(seed=None, subseed=None)
+    assert min(first) >= 0 and min(second) >= 0 and first != second
+    negative = [client.post("/sdapi/v1/txt2img", json={**JOB, "seed": -7}).json()["images"] for _ in range(2)]
+    assert negative[0] == negative[1] and seeds(seed=-7)[0] == -7
+
+
+@pytest.mark.parametrize("lack", [MemoryError, lambda: torch.empty(2**56)])
+def test_a_lack_of_memory_is_told_and_the_studio_goes_on(client, monkeypatch, lack):
+    from modules import processing
+
+    def fail(*args):
+        raise lack()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processing, "process_images", fail)
+        answer = client.post("/sdapi/v1/txt2img", json={**JOB, "batch_size": 2})
+    assert answer.status_code == 422 and "not enough for 64x64 with batch_size 2" in answer.json()["detail"]
+    assert client.post("/sdapi/v1/txt2img", json=JOB).status_code == 200
+
+
+def test_another_method_is_told_with_the_right_one(client):
+    answer = client.get("/sdapi/v1/txt2img")
+    assert answer.status_code == 405 and answer.headers["Allow"] == "POST" and "use POST" in answer.json()["detail"]
+    assert client.put("/sdapi/v1/options").headers["Allow"] == "GET, POST"
+    assert client.get("/sdapi/v1/nothing").status_code == 404
 
 
 def test_the_lists(client):
@@ -253,6 +289,12 @@ def test_command_line_and_api_give_the_same_bytes(client, data, recorder):
     assert result.info["seed"] == 42 and result.info["seeds"] == [42]
     assert result.info["steps"] == 3 and result.info["panels"] == []
     assert Image.open(io.BytesIO(result.images[0])).tobytes() == direct.tobytes()
+
+
+def test_the_command_line_tells_the_size_of_the_picture(client, data, recorder):
+    job = {**JOB, "enable_hr": True, "hr_scale": 2, "denoising_strength": 0.5}
+    result = generate.generate(job, data_dir=data, extensions=[recorder.folder])
+    assert Image.open(io.BytesIO(result.images[0])).size == (result.info["width"], result.info["height"]) == (128, 128)
 
 
 def test_a_picture_without_numbers_is_one_clear_text(client):

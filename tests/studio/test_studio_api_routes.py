@@ -103,6 +103,10 @@ def test_wrong_pictures_are_told(client, fields, texts):
         ({"hr_checkpoint_name": "tony"}, 404, ["checkpoint", "tiny.safetensors"]),
         ({"hr_scale": 0}, 422, ["hr_scale is 0", "Nearest: 0.1"]),
         ({"width": 4096, "hr_scale": 3}, 422, ["would give a width of 12288", "8192"]),
+        ({"width": 64, "height": 64, "hr_resize_x": 64, "hr_resize_y": 8192}, 422, ["8192x8192"]),
+        ({"hr_resize_x": 13}, 422, ["hr_resize_x is 13", "Nearest: 64"]),
+        ({"hr_resize_y": 77}, 422, ["hr_resize_y is 77", "72 and 80"]),
+        ({"width": 4096, "height": 4096, "hr_scale": 2}, 422, ["8192x8192", "smaller hires size, such as 5792x5792"]),
         ({"hr_second_pass_steps": -1}, 422, ["hr_second_pass_steps is -1"]),
     ],
 )

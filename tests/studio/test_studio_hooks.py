@@ -103,8 +103,8 @@ def test_guidance_1_skips_the_uncond_rows_after_the_callback(open_host, recorder
 def scripts_of_extensions():
     from modules import scripts
 
-    own, *rest = scripts.scripts_data
-    assert own.module.__name__ == "xyz_grid.py"  # the host's own folder comes first
+    first, *rest, last = scripts.scripts_data
+    assert [first.module.__name__, last.module.__name__] == ["xyz_grid.py", "comments.py"]  # the host's own folders
     return rest
 
 
@@ -140,6 +140,30 @@ def test_every_class_in_the_namespace_is_registered_and_a_broken_file_stops_nobo
 
     assert [data.script_class.__name__ for data in scripts_of_extensions()] == ["A", "B", "Script", "D"]
     assert "Error loading script: c_broken.py" in capsys.readouterr().err
+
+
+def test_a_script_that_exits_ends_nothing(open_host, extension, capsys):
+    exits = "import sys\nfrom modules import scripts\n"
+    at_import = exits + "class Gone(BaseException): pass\nraise Gone('early')"
+    in_hook = (
+        exits
+        + """
+class Hook(scripts.Script):
+    def title(self): return "Exits in a hook"
+    def show(self, is_img2img): return scripts.AlwaysVisible
+    def process(self, p): sys.exit("in the hook")
+class Job(scripts.Script):
+    def title(self): return "Exits in run"
+    def run(self, p): sys.exit(3)
+"""
+    )
+    open_host(extension("leaving", a_exit=exits + "sys.exit(2)", b_gone=at_import, c_hook=in_hook))
+    told = capsys.readouterr().err
+    assert "a_exit.py" in told and "SystemExit: 2" in told and "b_gone.py" in told and "Gone: early" in told
+    assert len(host.run(host.request_of({"steps": 1})).processed.images) == 1
+    assert "Error running process" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match=r"c_hook.py called exit\(3\)"):
+        host.run(host.request_of({"steps": 1, "script_name": "exits in run"}))
 
 
 def test_metadata_orders_scripts(open_host, extension):

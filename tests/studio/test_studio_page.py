@@ -339,3 +339,34 @@ def test_a_damaged_checkpoint_is_told_and_the_old_one_stays(page):
     page.fill("#txt2img_prompt textarea", "a cat")
     page.numbers("txt2img", steps=1)
     assert page.generate("txt2img").startswith("a cat\n")
+
+
+def test_labels_and_long_choices_have_room(page):
+    page.page.set_viewport_size({"width": 800, "height": 1000})
+    over_arrow = """() => {
+        const field = document.querySelector("#setting_sd_model_checkpoint .secondary-wrap");
+        const input = field.querySelector("input"), arrow = field.querySelector(".icon-wrap svg");
+        const end = input.getBoundingClientRect().right - parseFloat(getComputedStyle(input).paddingRight);
+        return end > arrow.getBoundingClientRect().left;
+    }"""
+    assert page.page.evaluate(over_arrow) is False
+    page.page.set_viewport_size({"width": 1280, "height": 1200})
+    page.page.locator("#txt2img_hr input[type=checkbox]").first.click()
+    page.page.wait_for_selector("#txt2img_hr_resize_y")
+    lines = """() => [...document.querySelectorAll("[id^=txt2img_hires_fix_row] [data-testid=block-info]")]
+        .filter((label) => label.getBoundingClientRect().height > 30).map((label) => label.innerText)"""
+    assert page.page.evaluate(lines) == []
+
+
+def test_the_fill_button_of_a_plot_lies_on_its_rows_background(page):
+    page.page.locator("#script_list input").click()
+    page.page.get_by_role("option", name="X/Y/Z plot").click()
+    page.page.locator("[id$=_x_type] input").first.click()
+    page.page.get_by_role("option", name="Sampler", exact=True).click()
+    button = page.page.locator("#xyz_grid_fill_x_tool_button")
+    button.wait_for(state="visible")
+    row, field = (
+        f"getComputedStyle({where}).backgroundColor"
+        for where in ("e.parentElement", "e.previousElementSibling.querySelector('.block')")
+    )
+    assert button.evaluate(f"e => {row} === {field}")

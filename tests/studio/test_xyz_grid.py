@@ -20,6 +20,8 @@ def grid(served):
     kept, shown = list(module.axis_options), list(script().current_axis_options)
     yield module
     module.axis_options[:], script().current_axis_options = kept, shown
+    for menu in axis_menus():
+        del menu.choices[len(shown) :]
 
 
 @pytest.fixture()
@@ -31,6 +33,17 @@ def script():
     from modules import scripts
 
     return next(x for x in scripts.scripts_txt2img.selectable_scripts if x.title() == "X/Y/Z plot")
+
+
+def axis_menus():
+    return script().controls[:9:3]
+
+
+def show_axis(option):
+    """Show an axis in an open page."""
+    script().current_axis_options.append(option)
+    for menu in axis_menus():
+        menu.choices.append((option.label, option.label))
 
 
 def arguments(x=("Nothing", ""), y=("Nothing", ""), z=("Nothing", ""), **given):
@@ -223,7 +236,7 @@ def add_axis(grid, recorder, label, cost):
             with recorder.log.open("a") as log:
                 log.write(f"cell {p.noted}\n")
 
-    script().current_axis_options.append(grid.AxisOption(label, str, apply, cost=cost))
+    show_axis(grid.AxisOption(label, str, apply, cost=cost))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +276,7 @@ def test_a_cell_that_fails_is_empty_and_told_and_the_others_are_drawn(grid, caps
         if x == "bad":
             raise RuntimeError("on purpose")
 
-    script().current_axis_options.append(grid.AxisOption("Own", str, apply))
+    show_axis(grid.AxisOption("Own", str, apply))
     result = plot(("Own", "good, bad"), ("Steps", "1, 2"))
     _, good, bad, also_good, also_bad = result.images
     assert pixels([good, also_good]) == [single(steps=1), single(steps=2)]
@@ -280,7 +293,7 @@ def test_an_interrupt_leaves_the_rest_empty(grid):
         if x == 2:
             shared.state.interrupt()
 
-    script().current_axis_options.append(grid.AxisOption("Own", int, apply))
+    show_axis(grid.AxisOption("Own", int, apply))
     result = plot(("Own", "1, 2, 3"))
     assert pixels(result.images[1:2]) == [single()]
     assert result.images[3].tobytes() == Image.new("RGB", SIZE).tobytes()
@@ -373,7 +386,7 @@ def test_progress_counts_every_cell_and_batch(grid):
     from modules import shared
 
     seen = []
-    script().current_axis_options.append(
+    show_axis(
         grid.AxisOption("Own", int, lambda p, x, xs: seen.append((shared.state.job_count, shared.state.job)))
     )
     plot(("Own", "1, 2"), ("Steps", "1, 2"), job={"n_iter": 2})
@@ -391,3 +404,47 @@ def test_what_was_entered_follows_from_text_to_menu_and_back(grid):
     button, text, menu = script()._selected(1, "1-3", [], False)
     assert not button["visible"] and not menu["visible"] and (text["visible"], text["value"]) == (True, "1-3")
     assert "Euler a" in script()._filled(place, False)[1] and "Euler a" in script()._filled(place, True)[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], ["X values (Seed) is empty"]),
+        (["zz"], ['X/Y/Z plot: argument 1 "X type" "zz" does not exist']),
+        (["Step"], ['did you mean "Steps"']),
+        ([999], ['"X type" is 999', "must lie between 0 and"]),
+        ([True], ['"X type" is True']),
+        ([float("inf")], ['"X type" is inf']),
+        ([{}], ['"X type" is {}']),
+        ([4, 12], ['argument 2 "X values" is 12; it must be a text']),
+        ([4, "1-2", "7"], ["argument 3 \"X values\" is '7'; it must be a list"]),
+        ([0, "", [], 0, "", [], 0, "", [], "zz"], ["\"Draw legend\" is 'zz'; it must be true or false"]),
+        ([0, "", [], 0, "", [], 0, "", [], *[False] * 7, "wide"], ["\"Grid margins (px)\" is 'wide'"]),
+        ([0, "", [], 0, "", [], 0, "", [], *[False] * 7, True], ['"Grid margins (px)" is True; it must be a number']),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_its_label(served, args, said):
+    with pytest.raises(PrismError) as refused:
+        host.run(host.request_of({**JOB, "script_name": "x/y/z plot", "script_args": args}))
+    assert [text for text in said if text not in str(refused.value)] == []
+
+
+def test_missing_arguments_are_the_defaults_and_surplus_ones_are_dropped(served):
+    labels = [option.label for option in script().current_axis_options]
+    for args in (
+        ["Steps", "1-2"],
+        [labels.index("Steps"), "1-2"],
+        [*arguments(("Steps", "1-2"), draw_legend=True, include_lone_images=False, csv_mode=False), "surplus", 7],
+    ):
+        made = host.run(host.request_of({**JOB, "script_name": "x/y/z plot", "script_args": args})).processed
+        assert "X Type: Steps, X Values: 1-2" in made.infotexts[0] and made.images[0].width >= 128
+
+
+@pytest.mark.parametrize("value", [None, "zz", [], {}, {"enabled": True}, {"enabled": True, "b1": "zz"}, -1, [[]]])
+def test_wrong_arguments_of_always_on_scripts_do_not_end_the_job(served, value):
+    from modules import scripts
+
+    given = {one.name: {"args": [value] * 30} for one in scripts.scripts_txt2img.alwayson_scripts if one.name}
+    assert given
+    answer = served.client.post("/sdapi/v1/txt2img", json={**JOB, "steps": 1, "alwayson_scripts": given})
+    assert answer.status_code < 500, answer.text

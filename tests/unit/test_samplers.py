@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from sd_prism.errors import PrismError, UnknownName
 from sd_prism.studio.denoiser import Denoiser, scaled_linear_alphas
-from sd_prism.studio.samplers import SAMPLERS, ancestral_step, brownian_noise, sampler
+from sd_prism.studio.samplers import SAMPLERS, sampler
+from sd_prism.studio.sampling import ancestral_step, brownian_noise
 
 DDPM_KEYS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 SPREAD = 0.7  # standard deviation of the Gaussian data below
@@ -129,20 +133,38 @@ def test_lcm_agrees_with_diffusers():
     assert torch.allclose(ours, clean, atol=2e-3)
 
 
-def test_ddpm_is_the_variance_preserving_posterior():
-    denoiser, drawn = Denoiser(network), noise(5)
-    sigmas = torch.tensor([3.0, 1.5])
-    x = noise() * 3
-    ours = sampler("DDPM").function(denoiser, x, sigmas, noise_sampler=lambda *_: drawn)
-    abar, abar_next = 1 / (1 + sigmas**2)
-    alpha = abar / abar_next
-    eps = (x - denoiser(x, sigmas[:1].expand(2))) / sigmas[0]
-    mean = (x * abar.sqrt() - (1 - alpha) * eps / (1 - abar).sqrt()) / alpha.sqrt()
-    vp = mean + ((1 - alpha) * (1 - abar_next) / (1 - abar)).sqrt() * drawn
-    assert torch.allclose(ours, vp / abar_next.sqrt(), atol=1e-5)
+RECORDED = json.loads(Path(__file__).with_name("data").joinpath("k_diffusion.json").read_text(encoding="utf8"))
 
 
-@pytest.mark.parametrize("name", ["Euler", "Heun", "DPM++ 2M", "DDIM", "PLMS"])
+def recorded_noise(sigma, sigma_next):
+    k = torch.arange(8.0)
+    return 1.2 * torch.cos(3 * k * k + 7 * torch.log1p(sigma) + 5 * sigma_next).view(2, 4, 1, 1)
+
+
+def recorded_model(x, sigma):
+    return torch.tanh(gaussian(x, sigma)) + 0.05 * torch.sin(3 * x / (1 + sigma.view(-1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize("case", RECORDED["results"])
+def test_agrees_with_what_k_diffusion_gave(case):
+    """k-diffusion's own functions on `recorded_model`, with eta 1, or with eta 0.5 and s_noise 1.1."""
+    name, _, changed = case.partition(", ")
+    extra = {"eta": 0.5, "s_noise": 1.1} if changed else {}
+    if sampler(name).solver_type:
+        extra["solver_type"] = sampler(name).solver_type
+    sigmas = torch.tensor(RECORDED["sigmas"])
+    x = (torch.arange(8.0) / 3.5 - 1).view(2, 4, 1, 1) * sigmas[0]
+    ours = sampler(name).function(recorded_model, x, sigmas, noise_sampler=recorded_noise, **extra)
+    assert ours.flatten().tolist() == pytest.approx(RECORDED["results"][case], abs=5e-5)
+
+
+def test_some_samplers_leave_the_last_level_out():
+    denoiser = Denoiser(network)
+    full = sampler("DPM++ 2M").sigmas("Karras", 6, denoiser)
+    assert sampler("DPM2 a").sigmas("Karras", 5, denoiser).tolist() == [*full[:5].tolist(), 0.0]
+
+
+@pytest.mark.parametrize("name", ["Euler", "Heun", "LMS", "DPM2", "DPM++ 2M", "DDIM", "PLMS"])
 def test_converges_to_the_exact_flow_of_gaussian_data(name):
     exact = noise() * 14.6 * SPREAD / (SPREAD**2 + 14.6**2) ** 0.5
     errors = []
@@ -152,7 +174,7 @@ def test_converges_to_the_exact_flow_of_gaussian_data(name):
     assert errors[1] < 0.4 * errors[0] and errors[1] < 0.2
 
 
-@pytest.mark.parametrize("name", ["Euler a", "DPM++ SDE", "DDPM"])
+@pytest.mark.parametrize("name", ["Euler a", "DPM2 a", "DPM++ SDE", "DPM++ 2S a", "DPM++ 2M SDE", "DPM++ 3M SDE"])
 def test_stochastic_samplers_reach_the_spread_of_gaussian_data(name):
     torch.manual_seed(0)
     sigmas = torch.cat([torch.logspace(1.1643528, -2, 400), torch.zeros(1)])

@@ -9,7 +9,7 @@ import torch
 from sd_prism.errors import PrismError, UnknownName
 from sd_prism.studio.denoiser import Denoiser, scaled_linear_alphas, zero_terminal_snr
 from sd_prism.studio.samplers import sampler
-from sd_prism.studio.schedules import SCHEDULES, ddim_timesteps, sigmas
+from sd_prism.studio.schedules import SCHEDULES, ddim_timesteps, ending_in_zero, polyexponential, sigmas
 
 DENOISER = Denoiser(lambda x, t, cond=None: x)
 LOW, HIGH = 0.029167, 14.614642
@@ -28,6 +28,17 @@ def test_karras_formula():
 def test_exponential_formula():
     want = [math.exp(math.log(HIGH) + i / 3 * (math.log(LOW) - math.log(HIGH))) for i in range(4)]
     assert sigmas("exponential", 4, DENOISER).tolist() == pytest.approx([*want, 0.0], rel=1e-3)
+
+
+def test_polyexponential_is_a_power_of_an_even_ramp_in_log_sigma():
+    recorded = [14.6146, 0.9629, 0.1380, 0.0430, 0.0292, 0.0]  # k-diffusion's, at rho 2
+    assert ending_in_zero(polyexponential(5, DENOISER, rho=2.0)).tolist() == pytest.approx(recorded, abs=1e-4)
+    assert torch.allclose(sigmas("Polyexponential", 9, DENOISER), sigmas("Exponential", 9, DENOISER))
+
+
+def test_kl_optimal_is_even_in_the_angle_and_ends_at_the_lowest_level():
+    want = [math.tan(i / 4 * math.atan(LOW) + (1 - i / 4) * math.atan(HIGH)) for i in range(5)]
+    assert sigmas("KL Optimal", 4, DENOISER).tolist() == pytest.approx(want, rel=1e-3)
 
 
 def test_sgm_uniform_leaves_the_last_timestep_out():
@@ -56,7 +67,8 @@ def test_automatic_depends_on_the_sampler():
 @pytest.mark.parametrize("n", [1, 2, 20, 150])
 def test_shape_and_order(name, n):
     levels = sigmas(name, n, DENOISER)
-    assert levels.shape == (n + 1,) and levels.dtype == torch.float32 and levels[-1] == 0
+    end = DENOISER.sigma_min if name == "KL Optimal" else 0
+    assert levels.shape == (n + 1,) and levels.dtype == torch.float32 and levels[-1] == pytest.approx(float(end))
     assert torch.isfinite(levels).all() and (levels[1:] < levels[:-1]).all()
 
 

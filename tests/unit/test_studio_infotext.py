@@ -32,6 +32,8 @@ def job(**extra):
         steps=20,
         sampler_name="Euler",
         scheduler="Karras",
+        sampler=None,
+        eta=None,
         cfg_scale=7.0,
         width=640,
         height=480,
@@ -184,9 +186,14 @@ def test_settings_keep_types_and_survive_a_damaged_file(tmp_path, capsys):
     assert opts.size == 3 and opts.set("size", 4) and not opts.set("size", 4)
     assert opts.cast_value("size", "5") == 5 and opts.cast_value("on", "False") is False
     opts.save(tmp_path / "config.json")
-    (tmp_path / "broken.json").write_text("{")
-    opts.load(tmp_path / "broken.json")
-    assert "could not be read" in capsys.readouterr().err and (tmp_path / "broken.json").read_text() == "{"
+    kept = ("broken.json.damaged", "broken.json.damaged-2", "broken.json.damaged-3")
+    for text, name in zip(("{", "[1]", "[" * 100_000), kept):
+        (tmp_path / "broken.json").write_text(text)
+        opts.load(tmp_path / "broken.json")
+        told = capsys.readouterr().err
+        assert "could not be read" in told and f"{tmp_path / name}." in told
+        opts.save(tmp_path / "broken.json")
+        assert (tmp_path / name).read_text() == text
     fresh = Options({"size": OptionInfo(3, "Size")})
     fresh.load(tmp_path / "config.json")
     assert fresh.size == 4

@@ -61,11 +61,13 @@ def test_saved_styles_are_read_back_and_the_old_file_is_kept(database, styles, t
     assert sorted(file.name for file in tmp_path.iterdir()) == ["styles.csv", "styles.csv.bak"]
 
 
-def test_a_file_that_is_no_list_of_styles_is_reported_and_left_alone(styles, tmp_path, capsys):
+def test_a_file_that_is_no_list_of_styles_is_reported_and_kept(styles, tmp_path, capsys):
     (tmp_path / "styles.csv").write_bytes(b"\xff\xfe\x00")
     assert styles.StyleDatabase([tmp_path / "styles.csv"]).styles == {}
-    assert "Error loading styles from" in capsys.readouterr().err
-    assert (tmp_path / "styles.csv").read_bytes() == b"\xff\xfe\x00"
+    assert f"kept whole as {tmp_path / 'styles.csv.damaged'}" in capsys.readouterr().err
+    for _ in range(2):  # each save keeps but the file before it
+        styles.StyleDatabase([tmp_path / "styles.csv"]).save_styles()
+    assert (tmp_path / "styles.csv.damaged").read_bytes() == b"\xff\xfe\x00"
 
 
 def test_a_pattern_reads_all_its_files_and_names_them(styles, tmp_path):

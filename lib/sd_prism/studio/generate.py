@@ -65,13 +65,15 @@ def _result(outcome: host.Outcome) -> Result:
     from modules import shared
 
     processed, first = outcome.processed, outcome.processed.index_of_first_image
+    # The hires pass has a size of its own.
+    width, height = next((image.size for image in processed.images[first:]), (processed.width, processed.height))
     info = {
         "seconds": round(outcome.seconds, 3),
         "steps": processed.steps,
         "seed": processed.all_seeds[0],
         "seeds": list(processed.all_seeds),
-        "width": processed.width,
-        "height": processed.height,
+        "width": width,
+        "height": height,
         "sampler": processed.sampler_name,
         "model": shared.sd_model.sd_checkpoint_info.title,
         "hash": processed.sd_model_hash,

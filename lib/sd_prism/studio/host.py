@@ -292,6 +292,29 @@ def run(
 
 
 def _process(request: Any, args: list, is_api: bool) -> tuple[Any, Any]:
+    """The finished job; raises PrismError when the memory was not enough for it."""
+    from modules import devices
+
+    try:
+        return _drawn(request, args, is_api)
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+    # Only here is the error forgotten, and with it what the job held.
+    devices.torch_gc()
+    raise PrismError(
+        f"The memory was not enough for {request.width}x{request.height} with batch_size {request.batch_size}; "
+        "choose a smaller batch_size or size"
+    )
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(
+        text in str(error) for text in ("can't allocate memory", "not enough memory", "out of memory")
+    )
+
+
+def _drawn(request: Any, args: list, is_api: bool) -> tuple[Any, Any]:
     from modules import processing, shared
 
     kinds = {

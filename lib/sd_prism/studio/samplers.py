@@ -8,8 +8,7 @@ dict {"x", "i", "sigma", "sigma_hat", "denoised"} per step. Same steps as k-diff
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,119 +17,21 @@ from torch import Tensor
 
 from sd_prism.errors import PrismError, UnknownName
 from sd_prism.studio import schedules
-from sd_prism.studio.rng import Source, generator, randn
+from sd_prism.studio.samplers_dpm import (
+    sample_dpm_2,
+    sample_dpm_2_ancestral,
+    sample_dpmpp_2m,
+    sample_dpmpp_2m_sde,
+    sample_dpmpp_2s_ancestral,
+    sample_dpmpp_3m_sde,
+    sample_dpmpp_sde,
+)
+from sd_prism.studio.sampling import Callback, Churn, Model, NoiseSampler, Run, ancestral_step, default_noise
 
 if TYPE_CHECKING:
     from sd_prism.studio.denoiser import Denoiser
 
-Model = Callable[..., Tensor]
-Callback = Callable[[dict[str, Any]], None]
-NoiseSampler = Callable[[Tensor, Tensor], Tensor]
-
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
-
-
-def ancestral_step(sigma: Tensor, sigma_next: Tensor, eta: float = 1.0) -> tuple[Tensor, Tensor]:
-    """(sigma_down, sigma_up): step down to the one, then add noise of the other."""
-    if not eta:
-        return sigma_next, torch.zeros_like(sigma_next)
-    up = eta * (sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2) ** 0.5
-    up = torch.minimum(sigma_next, up)
-    return (sigma_next**2 - up**2) ** 0.5, up
-
-
-def default_noise(x: Tensor) -> NoiseSampler:
-    """Fresh noise from torch's global generator at every call."""
-    return lambda sigma, sigma_next: torch.randn_like(x)
-
-
-@contextmanager
-def _drawing_from(source: Callable[[int], Source]) -> Iterator[None]:
-    """Let torchsde's trees draw from generators made by `source`."""
-    from torchsde._brownian import brownian_interval
-
-    def drawn(size: Sequence[int], dtype: torch.dtype, device: torch.device, seed: int) -> Tensor:
-        return randn(size, source(seed)).to(device, dtype)
-
-    before, brownian_interval._randn = brownian_interval._randn, drawn
-    try:
-        yield
-    finally:
-        brownian_interval._randn = before
-
-
-def brownian_noise(
-    x: Tensor, sigmas: Tensor, seeds: Sequence[int], source: Callable[[int], Source] = generator
-) -> NoiseSampler:
-    """Increments of one Brownian path per picture: the same noise however the run is batched or stepped.
-
-    `sigmas` is the whole schedule (also in image-to-image). Source: k-diffusion's tree over torchsde.
-    """
-    try:
-        from torchsde import BrownianTree
-    except ImportError as error:
-        raise PrismError("DPM++ SDE needs torchsde, which is not installed; run: pip install torchsde") from error
-
-    if len(seeds) != len(x):
-        raise PrismError(f"{len(seeds)} seeds for {len(x)} latents; give one seed per picture")
-    low, high = sigmas[sigmas > 0].min(), sigmas.max()
-    with _drawing_from(source):
-        trees = [BrownianTree(low, torch.zeros_like(x[0]), high, entropy=int(seed)) for seed in seeds]
-
-    def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        t0, t1 = sorted(torch.as_tensor(s).clamp(low, high) for s in (sigma, sigma_next))
-        sign = 1 if sigma < sigma_next else -1
-        with _drawing_from(source):
-            steps = torch.stack([tree(t0, t1) for tree in trees])
-        return sign * steps / (t1 - t0).abs().sqrt()
-
-    return noise
-
-
-@dataclass
-class Run:
-    """The loop all samplers share: the model call and the report of each step."""
-
-    model: Model
-    sigmas: Tensor
-    extra_args: Mapping[str, Any]
-    callback: Callback | None
-
-    @classmethod
-    def of(cls, model: Model, sigmas: Tensor, extra_args: Mapping[str, Any] | None, callback: Callback | None) -> Run:
-        return cls(model, sigmas, extra_args or {}, callback)
-
-    def steps(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(i, sigma, sigma_next) of each step."""
-        for i in range(len(self.sigmas) - 1):
-            yield i, self.sigmas[i], self.sigmas[i + 1]
-
-    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.model(x, sigma * x.new_ones(len(x)), **self.extra_args)
-
-    def report(self, x: Tensor, i: int, sigma_hat: Tensor, denoised: Tensor) -> None:
-        if self.callback is not None:
-            state = {"x": x, "i": i, "sigma": self.sigmas[i], "sigma_hat": sigma_hat, "denoised": denoised}
-            self.callback(state)
-
-
-@dataclass(frozen=True)
-class Churn:
-    """The extra noise of Karras et al. 2022, algorithm 2; nothing when s_churn is 0."""
-
-    s_churn: float
-    s_tmin: float
-    s_tmax: float
-    s_noise: float
-
-    def __call__(self, x: Tensor, sigma: Tensor, steps: int, noise: NoiseSampler) -> tuple[Tensor, Tensor]:
-        """(x, sigma_hat); noise is drawn even where it is not used, which keeps k-diffusion's order of draws."""
-        if self.s_churn <= 0:
-            return x, sigma
-        eps = noise(sigma, sigma) * self.s_noise
-        gamma = min(self.s_churn / steps, 2**0.5 - 1) if self.s_tmin <= sigma <= self.s_tmax else 0.0
-        sigma_hat = sigma * (gamma + 1)
-        return (x + eps * (sigma_hat**2 - sigma**2) ** 0.5 if gamma > 0 else x), sigma_hat
 
 
 @torch.no_grad()
@@ -216,7 +117,7 @@ def sample_heun(
 
 
 @torch.no_grad()
-def sample_dpmpp_2m(
+def sample_lms(
     model: Model,
     x: Tensor,
     sigmas: Tensor,
@@ -225,60 +126,31 @@ def sample_dpmpp_2m(
     callback: Callback | None = None,
     noise_sampler: NoiseSampler | None = None,
 ) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022); h is a step in -log sigma."""
+    """Adams-Bashforth of up to the fourth order for uneven steps (k-diffusion)."""
     run = Run.of(model, sigmas, extra_args, callback)
-    old_denoised: Tensor | None = None
-    for i, sigma, sigma_next in run.steps():
+    levels = [float(sigma) for sigma in sigmas]
+    recent: list[Tensor] = []
+    for i, sigma, _ in run.steps():
         denoised = run.denoise(x, sigma)
         run.report(x, i, sigma, denoised)
-        h = sigma.log() - sigma_next.log()
-        d = denoised
-        if old_denoised is not None and sigma_next > 0:
-            r = (sigmas[i - 1].log() - sigma.log()) / h
-            d = (1 + 1 / (2 * r)) * denoised - 1 / (2 * r) * old_denoised
-        x = (sigma_next / sigma) * x - (-h).expm1() * d
-        old_denoised = denoised
+        recent = [(x - denoised) / sigma, *recent[:3]]
+        weights = multistep_weights(levels[max(i - 3, 0) : i + 1][::-1], levels[i + 1])
+        x = x + sum((w * d for w, d in zip(weights, recent)), torch.zeros_like(x))
     return x
 
 
-@torch.no_grad()
-def sample_dpmpp_sde(
-    model: Model,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    extra_args: Mapping[str, Any] | None = None,
-    callback: Callback | None = None,
-    noise_sampler: NoiseSampler | None = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
-    r: float = 1 / 2,
-) -> Tensor:
-    """DPM-Solver++ (SDE), two model calls a step except the last; `brownian_noise` makes it A1111's.
+def multistep_weights(levels: Sequence[float], end: float) -> list[float]:
+    """Integrals from levels[0] to `end` of the Lagrange polynomials through up to four levels.
 
-    t is -log sigma; noise levels go through t and back, since a Brownian path feels even their rounding.
+    Two Gauss points are exact, as the polynomials are at most cubic.
     """
-    run, noise = Run.of(model, sigmas, extra_args, callback), noise_sampler or default_noise(x)
+    half, middle = (end - levels[0]) / 2, (end + levels[0]) / 2
+    points = (middle - half / 3**0.5, middle + half / 3**0.5)
 
-    def step(x: Tensor, t: Tensor, t_to: Tensor, d: Tensor) -> Tensor:
-        sigma, sigma_to = t.neg().exp(), t_to.neg().exp()
-        down, up = ancestral_step(sigma, sigma_to, eta)
-        t_down = -down.log()
-        x = (t_down.neg().exp() / sigma) * x - (t - t_down).expm1() * d
-        return x + noise(sigma, sigma_to) * s_noise * up
+    def lagrange(j: int, at: float) -> float:
+        return math.prod((at - other) / (levels[j] - other) for k, other in enumerate(levels) if k != j)
 
-    for i, sigma, sigma_next in run.steps():
-        denoised = run.denoise(x, sigma)
-        run.report(x, i, sigma, denoised)
-        if sigma_next == 0:
-            x = x + (x - denoised) / sigma * (sigma_next - sigma)
-            continue
-        t, t_next = -sigma.log(), -sigma_next.log()
-        t_mid = t + (t_next - t) * r
-        denoised_2 = run.denoise(step(x, t, t_mid, denoised), t_mid.neg().exp())
-        fac = 1 / (2 * r)
-        x = step(x, t, t_next, (1 - fac) * denoised + fac * denoised_2)
-    return x
+    return [half * sum(lagrange(j, at) for at in points) for j in range(len(levels))]
 
 
 @torch.no_grad()
@@ -352,28 +224,6 @@ def sample_lcm(
     return x
 
 
-@torch.no_grad()
-def sample_ddpm(
-    model: Model,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    extra_args: Mapping[str, Any] | None = None,
-    callback: Callback | None = None,
-    noise_sampler: NoiseSampler | None = None,
-) -> Tensor:
-    """DDPM (Ho et al. 2020): the mean and variance of q(x_next | x, denoised), written in sigma."""
-    run, noise = Run.of(model, sigmas, extra_args, callback), noise_sampler or default_noise(x)
-    for i, sigma, sigma_next in run.steps():
-        denoised = run.denoise(x, sigma)
-        run.report(x, i, sigma, denoised)
-        shrink = (sigma_next / sigma) ** 2
-        x = shrink * x + (1 - shrink) * denoised
-        if sigma_next > 0:
-            x = x + noise(sigma, sigma_next) * sigma_next * (1 - shrink) ** 0.5
-    return x
-
-
 @dataclass(frozen=True)
 class Sampler:
     """What the hosts know about a sampler.
@@ -383,8 +233,10 @@ class Sampler:
         function: one of the `sample_*` above.
         default_schedule: what "Automatic" means for it.
         second_order: counts two model calls a step.
-        uses_noise: draws noise during the run.
+        skips_level: makes a schedule of one step more and leaves the last level above 0 out.
+        uses_ensd: its noise follows the seed delta of the settings (ENSD).
         brownian: wants `brownian_noise` as its noise sampler.
+        solver_type: given to the function, if not empty.
         own_timesteps: runs on LDM's timesteps and takes no schedule (DDIM, PLMS).
         consistency: sees the model through `Denoiser.lcm()`.
     """
@@ -394,8 +246,10 @@ class Sampler:
     function: Callable[..., Tensor]
     default_schedule: str = "Uniform"
     second_order: bool = False
-    uses_noise: bool = False
+    skips_level: bool = False
+    uses_ensd: bool = False
     brownian: bool = False
+    solver_type: str = ""
     own_timesteps: bool = False
     consistency: bool = False
 
@@ -412,7 +266,14 @@ class Sampler:
         label = schedules.schedule(schedule or schedules.AUTOMATIC)
         if self.own_timesteps:
             return schedules.ddim_sigmas(n, denoiser)
-        return schedules.sigmas(self.default_schedule if label == schedules.AUTOMATIC else label, n, denoiser)
+        if n < 1:
+            raise PrismError(f"steps is {n}; a schedule needs at least 1")
+        label = self.default_schedule if label == schedules.AUTOMATIC else label
+        return self.kept(schedules.sigmas(label, n + self.skips_level, denoiser))
+
+    def kept(self, sigmas: Tensor) -> Tensor:
+        """The levels of a schedule that it steps through."""
+        return torch.cat([sigmas[:-2], sigmas[-1:]]) if self.skips_level else sigmas
 
     def begin(self, noise: Tensor, sigmas: Tensor) -> Tensor:
         """Where text-to-image starts: unit noise (N,C,H,W) brought to the first level."""
@@ -439,16 +300,39 @@ SAMPLERS: dict[str, Sampler] = {
     s.name: s
     for s in (
         Sampler("DPM++ 2M", ("k_dpmpp_2m",), sample_dpmpp_2m, "Karras"),
+        Sampler("DPM++ SDE", ("k_dpmpp_sde",), sample_dpmpp_sde, "Karras", second_order=True, brownian=True),
+        Sampler("DPM++ 2M SDE", ("k_dpmpp_2m_sde",), sample_dpmpp_2m_sde, "Exponential", brownian=True),
         Sampler(
-            "DPM++ SDE", ("k_dpmpp_sde",), sample_dpmpp_sde, "Karras", second_order=True, uses_noise=True, brownian=True
+            "DPM++ 2M SDE Heun",
+            ("k_dpmpp_2m_sde_heun",),
+            sample_dpmpp_2m_sde,
+            "Exponential",
+            brownian=True,
+            solver_type="heun",
         ),
-        Sampler("Euler a", ("k_euler_a", "k_euler_ancestral"), sample_euler_ancestral, uses_noise=True),
+        Sampler(
+            "DPM++ 2S a", ("k_dpmpp_2s_a",), sample_dpmpp_2s_ancestral, "Karras", uses_ensd=True, second_order=True
+        ),
+        Sampler(
+            "DPM++ 3M SDE", ("k_dpmpp_3m_sde",), sample_dpmpp_3m_sde, "Exponential", skips_level=True, brownian=True
+        ),
+        Sampler("Euler a", ("k_euler_a", "k_euler_ancestral"), sample_euler_ancestral, uses_ensd=True),
         Sampler("Euler", ("k_euler",), sample_euler),
+        Sampler("LMS", ("k_lms",), sample_lms),
         Sampler("Heun", ("k_heun",), sample_heun, second_order=True),
+        Sampler("DPM2", ("k_dpm_2",), sample_dpm_2, "Karras", skips_level=True, second_order=True),
+        Sampler(
+            "DPM2 a",
+            ("k_dpm_2_a",),
+            sample_dpm_2_ancestral,
+            "Karras",
+            skips_level=True,
+            uses_ensd=True,
+            second_order=True,
+        ),
         Sampler("DDIM", ("ddim",), sample_ddim, own_timesteps=True),
         Sampler("PLMS", ("plms",), sample_plms, own_timesteps=True),
-        Sampler("LCM", ("k_lcm",), sample_lcm, uses_noise=True, consistency=True),
-        Sampler("DDPM", ("ddpm",), sample_ddpm, uses_noise=True),
+        Sampler("LCM", ("k_lcm",), sample_lcm, consistency=True),
     )
 }
 

@@ -39,6 +39,19 @@ def exponential(n: int, denoiser: Denoiser) -> Tensor:
     return torch.linspace(math.log(float(denoiser.sigma_max)), math.log(float(denoiser.sigma_min)), n).exp()
 
 
+def polyexponential(n: int, denoiser: Denoiser, rho: float = 1.0) -> Tensor:
+    """A power of an even ramp, in log sigma; the same as `exponential` at rho 1."""
+    low, high = math.log(float(denoiser.sigma_min)), math.log(float(denoiser.sigma_max))
+    return (torch.linspace(1, 0, n) ** rho * (high - low) + low).exp()
+
+
+def kl_optimal(n: int, denoiser: Denoiser) -> Tensor:
+    """Even in arctan sigma (Sabour et al. 2024); its n + 1 levels end at the model's lowest, not at 0."""
+    low, high = (math.atan(float(sigma)) for sigma in (denoiser.sigma_min, denoiser.sigma_max))
+    share = torch.arange(n + 1) / n
+    return torch.tan(share * low + (1.0 - share) * high)
+
+
 def sgm_uniform(n: int, denoiser: Denoiser) -> Tensor:
     """Timesteps spread evenly with the last one left out, as Stability's generative-models does."""
     start, end = (float(denoiser.sigma_to_t(s)) for s in (denoiser.sigma_max, denoiser.sigma_min))
@@ -56,7 +69,9 @@ SCHEDULES: dict[str, Callable[..., Tensor]] = {
     "Uniform": uniform,
     "Karras": karras,
     "Exponential": exponential,
+    "Polyexponential": polyexponential,
     "SGM Uniform": sgm_uniform,
+    "KL Optimal": kl_optimal,
     "Simple": simple,
 }
 
@@ -70,14 +85,15 @@ def schedule(name: str) -> str:
 
 
 def sigmas(name: str, n: int, denoiser: Denoiser) -> Tensor:
-    """The (n+1,) float32 noise levels of an n-step run, falling and ending in 0.
+    """The (n+1,) float32 noise levels of an n-step run, falling and ending in 0 ("KL Optimal": in the lowest level).
 
     "Automatic" alone means the model's even timesteps; `Sampler.sigmas` resolves it by sampler.
     Source: A1111 1.10.1, modules/sd_schedulers.py.
     """
     if n < 1:
         raise PrismError(f"steps is {n}; a schedule needs at least 1")
-    return ending_in_zero(SCHEDULES[schedule(name)](n, denoiser))
+    levels = SCHEDULES[schedule(name)](n, denoiser)
+    return levels if len(levels) > n else ending_in_zero(levels)
 
 
 def ddim_timesteps(n: int) -> Tensor:

@@ -78,6 +78,7 @@ def _app() -> FastAPI:
     demo = shared.demo = page.build()
     app = api.create()
     script_callbacks.app_started_callback(demo, app)
+    api.refuse_other_methods(app)
     # Mounted last, because "/" takes every path that no route before it took.
     return gr.mount_gradio_app(
         app,

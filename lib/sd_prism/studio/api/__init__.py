@@ -1,11 +1,15 @@
 """The host's HTTP routes under /sdapi/v1, and the files of extensions."""
 
 # No `from __future__ import annotations` in this package: FastAPI has to see the handlers' annotations as types.
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Match
 
 from sd_prism.studio import host
 from sd_prism.studio.api import access, files, jobs, lists, problems, settings
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def create() -> FastAPI:
@@ -25,6 +29,27 @@ def create() -> FastAPI:
     files.add_routes(app)
     _add_page_routes(app)
     return app
+
+
+def refuse_other_methods(app: FastAPI) -> None:
+    """Answer what no route under /sdapi takes; to be called after all other routes were added."""
+
+    routes = list(app.routes)
+
+    def takes(request: Request, method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+    @app.api_route("/sdapi/{path:path}", methods=METHODS, include_in_schema=False)
+    def other(request: Request, path: str) -> JSONResponse:
+        """405 with the methods of the routes that have this path, 404 without one."""
+        allowed = ", ".join(method for method in METHODS if takes(request, method))
+        if not allowed:
+            return problems.problem(problems.NOT_FOUND, "NotFound", f"there is no route /sdapi/{path[:80]}")
+        text = f"{request.method} is no method of this route; use {allowed}"
+        answer = problems.problem(problems.OTHER_METHOD, "MethodNotAllowed", text)
+        answer.headers["Allow"] = allowed
+        return answer
 
 
 def _add_page_routes(app: FastAPI) -> None:

@@ -24,12 +24,8 @@ def _add_sampling(router: APIRouter) -> None:
     @router.get("/samplers", response_model=list[models.SamplerItem])
     def samplers() -> Any:
         """The samplers, with their older names."""
-
-        def text(value: Any) -> str:
-            return str(value).lower() if isinstance(value, bool) else str(value)
-
         return [
-            {"name": x.name, "aliases": x.aliases, "options": {k: text(v) for k, v in x.options.items() if k != "wrap"}}
+            {"name": x.name, "aliases": x.aliases, "options": {key: str(value) for key, value in x.options.items()}}
             for x in sd_samplers.all_samplers
         ]
 

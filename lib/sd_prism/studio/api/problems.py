@@ -11,6 +11,7 @@ from sd_prism.errors import PrismError, UnknownName
 from sd_prism.studio import host
 
 NOT_FOUND = 404
+OTHER_METHOD = 405
 NOT_USABLE = 422
 LEFT = 499
 FAILED = 500

@@ -5,6 +5,12 @@ from __future__ import annotations
 import sys
 import textwrap
 import traceback
+from pathlib import Path
+
+from sd_prism import files
+
+# What a script may raise without ending the studio; sys.exit() is no Exception.
+OF_SCRIPTS = (Exception, SystemExit)
 
 exception_records: list[dict] = []
 
@@ -32,6 +38,15 @@ def report(message: str, *, exc_info: bool = False) -> None:
     if exc_info:
         print(textwrap.indent(traceback.format_exc(), "    "), file=sys.stderr)
         print("---", file=sys.stderr)
+
+
+def report_damaged(filename: str | Path, error: Exception) -> None:
+    """Print that a file of the user's could not be read, and keep it under another name."""
+    try:
+        kept = f"It was kept whole as {files.set_aside(filename)}"
+    except OSError as problem:
+        kept = f"It could not be renamed ({problem}); move it away, or it will be lost"
+    report(f"{filename} could not be read ({error}); defaults are used. {kept}.")
 
 
 def display(e: Exception, task: str | None, *, full_traceback: bool = False) -> None:

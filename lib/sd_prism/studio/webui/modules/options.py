@@ -174,14 +174,17 @@ class Options:
         return False if kind is bool and value == "False" else kind(value)
 
     def load(self, filename: str | Path) -> None:
-        """Read values from a JSON file; a file that cannot be read is reported and left alone."""
+        """Read values from a JSON file; one that cannot be read is reported and kept under another name."""
         try:
-            self.data.update(json.loads(Path(filename).read_text(encoding="utf8")))
+            values = json.loads(Path(filename).read_text(encoding="utf8"))
+            if not isinstance(values, dict):
+                raise ValueError("it is no JSON object")
+            self.data.update(values)
         except FileNotFoundError:
             pass
-        except (ValueError, TypeError, OSError):
-            errors.report(f"The settings in {filename} could not be read; defaults are used. The file was left alone.")
+        except (ValueError, RecursionError, OSError) as error:
+            errors.report_damaged(filename, error)
 
     def save(self, filename: str | Path) -> None:
-        """Write every value as JSON; what is in the file is lost in no case."""
+        """Write every value as JSON; the file is the old or the new one, whole."""
         write_whole(filename, json.dumps(self.data, indent=4, ensure_ascii=False))

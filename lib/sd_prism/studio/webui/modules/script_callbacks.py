@@ -188,7 +188,7 @@ def _call(category: str, *args: Any, backwards: bool = False, **kwargs: Any) -> 
     for registered in reversed(callbacks) if backwards else list(callbacks):
         try:
             results.append(registered.callback(*args, **kwargs))
-        except Exception:
+        except errors.OF_SCRIPTS:
             errors.report(f"Error executing callback {category} for {registered.script}", exc_info=True)
     return results
 

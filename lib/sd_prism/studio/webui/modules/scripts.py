@@ -265,7 +265,8 @@ def load_scripts() -> None:
     scripts_data.clear()
     script_callbacks.clear_callbacks()
     extensions.list_extensions()
-    for file in list_scripts("scripts", ".py"):
+    own = list_scripts("modules/processing_scripts", ".py", include_extensions=False)
+    for file in [*list_scripts("scripts", ".py"), *own]:
         kept = list(sys.path)
         sys.path.insert(0, file.basedir)
         current_basedir = file.basedir
@@ -283,7 +284,7 @@ def wrap_call(func: Callable, filename: str, funcname: str, *args: Any, default:
     """Call; an exception is reported and gives `default`."""
     try:
         return func(*args, **kwargs)
-    except Exception:
+    except errors.OF_SCRIPTS:
         errors.report(f"Error calling: {filename}/{funcname}", exc_info=True)
         return default
 
@@ -318,7 +319,7 @@ class ScriptRunner:
                 script.is_txt2img, script.is_img2img = not is_img2img, is_img2img
                 script.tabname = "img2img" if is_img2img else "txt2img"
                 visibility = script.show(script.is_img2img)
-            except Exception:
+            except errors.OF_SCRIPTS:
                 errors.report(f"Error: failed to initialize Script {data.module}", exc_info=True)
                 continue
             if visibility:
@@ -345,7 +346,7 @@ class ScriptRunner:
         script.args_from = script.args_to = len(self.inputs)
         try:
             self.create_script_ui_inner(script)
-        except Exception:
+        except errors.OF_SCRIPTS:
             errors.report(f"Error creating UI for {script.name}: ", exc_info=True)
 
     def create_script_ui_inner(self, script: Script) -> None:
@@ -430,7 +431,10 @@ class ScriptRunner:
         if not index:
             return None
         script = self.selectable_scripts[index - 1]
-        return script.run(p, *args[script.args_from : script.args_to])
+        try:
+            return script.run(p, *args[script.args_from : script.args_to])
+        except SystemExit as error:
+            raise RuntimeError(f"{script.filename} called exit({error.code})") from error
 
     def list_scripts_for_method(self, method_name: str) -> list[Script]:
         """Component hooks are for all scripts, the others for always-on ones."""
@@ -467,7 +471,7 @@ class ScriptRunner:
             try:
                 args = p.script_args[script.args_from : script.args_to]
                 getattr(script, method)(p, *leading, *args, **kwargs)
-            except Exception:
+            except errors.OF_SCRIPTS:
                 errors.report(f"Error running {method}: {script.filename}", exc_info=True)
 
     def setup_scrips(self, p: Any, *, is_ui: bool = True) -> None:
@@ -477,7 +481,7 @@ class ScriptRunner:
                 continue
             try:
                 script.setup(p, *p.script_args[script.args_from : script.args_to])
-            except Exception:
+            except errors.OF_SCRIPTS:
                 errors.report(f"Error running setup: {script.filename}", exc_info=True)
 
     def before_process(self, p: Any) -> None:

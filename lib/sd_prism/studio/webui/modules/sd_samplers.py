@@ -55,7 +55,7 @@ def get_sampler_and_scheduler(
     name, schedule = split_name(sampler_name or all_samplers[0].name)
     found = sd_schedulers.schedulers_map.get(schedule or scheduler_name or "", sd_schedulers.schedulers[0])
     sampler = all_samplers_map.get(samplers_map.get(name.lower(), ""), all_samplers[0])
-    if convert_automatic and sampler.options.get("scheduler") == found.label:
+    if convert_automatic and sampler.options.get("scheduler") == found.name:
         found = sd_schedulers.schedulers[0]
     return sampler.name, found.label
 

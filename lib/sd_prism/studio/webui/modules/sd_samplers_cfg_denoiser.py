@@ -61,7 +61,7 @@ class CFGDenoiser(torch.nn.Module):
     def inner_model(self) -> Any:
         """The model as a denoiser in k-diffusion's form."""
         if self.model_wrap is None:
-            self.model_wrap = self.sampler.config.options["wrap"](shared.sd_model.create_denoiser())
+            self.model_wrap = self.sampler.method.wrap(shared.sd_model.create_denoiser())
         return self.model_wrap
 
     def update_inner_model(self) -> None:

@@ -89,5 +89,6 @@ def is_sampler_using_eta_noise_seed_delta(p: Any) -> bool:
     """Whether ENSD changes the picture."""
     from modules import sd_samplers
 
+    eta = p.eta if p.eta is not None or p.sampler is None else p.sampler.eta
     config = sd_samplers.find_sampler_config(p.sampler_name)
-    return bool(config and config.options.get("uses_noise"))
+    return eta != 0 and bool(config and config.options.get("uses_ensd"))

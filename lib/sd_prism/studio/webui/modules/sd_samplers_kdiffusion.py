@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from sd_prism.studio import samplers as engine
-from sd_prism.studio import schedules
+from sd_prism.studio import sampling, schedules
 
 from modules import rng, sd_samplers_common, shared
 from modules.script_callbacks import ExtraNoiseParams, extra_noise_callback
@@ -46,7 +47,7 @@ class KDiffusionSampler:
     def get_sigmas(self, p: Any, steps: int) -> torch.Tensor:
         """(steps + 1,) noise levels, falling to 0; the schedule's name goes into the infotext."""
         if p.sampler_noise_scheduler_override:
-            return p.sampler_noise_scheduler_override(steps)
+            return self.method.kept(p.sampler_noise_scheduler_override(steps + self.method.skips_level))
         if steps == 0:  # the hires pass at denoising strength 0
             return torch.zeros(1)
         name = (p.hr_scheduler if p.is_hr_pass else p.scheduler) or schedules.AUTOMATIC
@@ -94,15 +95,27 @@ class KDiffusionSampler:
             self.eta = extra["eta"] = p.eta if p.eta is not None else getattr(shared.opts, name)
             if self.eta != default:
                 p.extra_generation_params["Eta DDIM" if self.method.own_timesteps else "Eta"] = self.eta
+        if self.method.solver_type:
+            extra["solver_type"] = self.method.solver_type
+        return extra | self._churn(p, accepted)
+
+    def _churn(self, p: Any, accepted: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+        """The job's own values; a setting that is not at its default wins, and it alone is in the infotext."""
+        extra = {}
         for field, key in CHURN.items():
-            value = getattr(p, field, None)
-            if field in accepted and value is not None and value != accepted[field].default:
-                extra[field] = p.extra_generation_params[key] = value
+            # As in the host, Euler a does not take s_noise.
+            if field not in accepted or self.func is engine.sample_euler_ancestral:
+                continue
+            extra[field] = getattr(p, field)
+            setting = getattr(shared.opts, field) or (math.inf if field == "s_tmax" else 0.0)
+            if setting != accepted[field].default:
+                extra[field] = p.extra_generation_params[key] = setting
+                setattr(p, field, setting)
         return extra
 
     def _noise_sampler(self, p: Any, x: torch.Tensor, sigmas: torch.Tensor) -> Any:
         if self.method.brownian:
-            return engine.brownian_noise(x, sigmas, p.seeds[: len(x)], rng.create_generator)
+            return sampling.brownian_noise(x, sigmas, p.seeds[: len(x)], rng.create_generator)
         return lambda sigma, sigma_next: p.rng.next().to(x)
 
     def _sample(
@@ -178,13 +191,15 @@ class KDiffusionSampler:
 
 
 def _data(method: engine.Sampler) -> sd_samplers_common.SamplerData:
-    options = {
-        "scheduler": method.default_schedule,
+    told = {
+        "scheduler": "" if method.default_schedule == "Uniform" else method.default_schedule.lower(),
+        "discard_next_to_last_sigma": method.skips_level,
+        "uses_ensd": method.uses_ensd,
         "second_order": method.second_order,
         "brownian_noise": method.brownian,
-        "uses_noise": method.uses_noise,
-        "wrap": method.wrap,
+        "solver_type": method.solver_type,
     }
+    options = {key: value for key, value in told.items() if value}
     return sd_samplers_common.SamplerData(
         method.name, lambda model: KDiffusionSampler(method), list(method.aliases), options
     )

@@ -93,7 +93,7 @@ class StyleDatabase:
                 self.load_from_csv(file)
 
     def load_from_csv(self, path: str | Path) -> None:
-        """Add the styles of one file; one that cannot be read is reported."""
+        """Add the styles of one file; one that cannot be read is reported and kept under another name."""
         try:
             with open(path, encoding="utf-8-sig", newline="") as file:
                 for row in csv.DictReader(file, skipinitialspace=True):
@@ -101,8 +101,10 @@ class StyleDatabase:
                     if name and not name.startswith("#"):
                         prompt = row["prompt"] if "prompt" in row else row["text"]  # "text" in old files
                         self.styles[name] = PromptStyle(name, prompt, row.get("negative_prompt", ""), str(path))
-        except (OSError, UnicodeError, csv.Error, KeyError):
-            errors.report(f"Error loading styles from {path}: ", exc_info=True)
+        except KeyError as error:
+            errors.report_damaged(path, ValueError(f"it has no column {error}"))
+        except (OSError, UnicodeError, csv.Error) as error:
+            errors.report_damaged(path, error)
 
     def get_style_paths(self) -> set[str]:
         """The files that `save_styles` writes; styles without one get the default file."""

@@ -9,16 +9,22 @@ from typing import Any
 from PIL import Image
 from sd_prism.errors import OutOfRange, PrismError, UnknownName
 
-from modules import sd_models, sd_samplers, sd_schedulers, shared, shared_options
+from modules import processing, sd_models, sd_samplers, sd_schedulers, shared, shared_options
 from modules.api.api import LONGEST_SIDE, decode_base64_to_image
 from modules.api.models import RANGES, Request
 
 MAX_PROMPT = 20_000
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 FINITE = ("cfg_scale", "subseed_strength", "image_cfg_scale")
+SEEDS = ("seed", "subseed")
 NOT_HERE = ("refiner_checkpoint", "restore_faces", "tiling")
 PICTURES = ("mask", "latent_mask", "firstpass_image")
 HIRES_DENOISING = 0.75
+SHORTEST_SIDE = 64
+# One batch takes memory by its pixels: as many as the host's own page can ask for, 8 pictures of 2048x2048.
+PIXELS_AT_ONCE = 8 * 2048 * 2048
+# All pictures of a job are held until it ends: 3 GB, or 1024 pictures of 1024x1024.
+PIXELS_OF_JOB = 1024 * 1024 * 1024
 
 
 def checked(request: Request) -> Request:
@@ -32,6 +38,9 @@ def checked(request: Request) -> Request:
         _check_length(name, getattr(job, name, ""))
     for name in FINITE:
         _check_finite(name, getattr(job, name, None))
+    for name in SEEDS:
+        if getattr(job, name) is None:
+            setattr(job, name, -1)
     for name in RANGES:
         if getattr(job, name, None) is not None:
             _check_range(job, name)
@@ -130,6 +139,11 @@ def _check_styles(job: Request) -> None:
 
 def _check_hires(job: Any) -> None:
     """The page's words for "as in the first pass" mean None."""
+    for name in ("hr_resize_x", "hr_resize_y"):
+        side = getattr(job, name)
+        if 0 < side < SHORTEST_SIDE:
+            raise PrismError(f"{name} is {side}; it must be 0 or at least {SHORTEST_SIDE}. Nearest: {SHORTEST_SIDE}")
+        _check_multiple(name, side)
     for name, kind in (("sampler_name", "sampler"), ("scheduler", "scheduler"), ("checkpoint_name", "checkpoint")):
         if getattr(job, f"hr_{name}") in ("", f"Use same {kind}"):
             setattr(job, f"hr_{name}", None)
@@ -147,12 +161,48 @@ def _check_hires(job: Any) -> None:
         job.hr_checkpoint_name = sd_models.find(job.hr_checkpoint_name).title
 
 
-def check_hires_size(job: Any) -> None:
-    """Raise PrismError when the second pass would be too large; the first size must be known."""
-    for name, given in (("width", job.hr_resize_x), ("height", job.hr_resize_y)):
-        side = given or getattr(job, name) * (1 if job.hr_resize_x or job.hr_resize_y else job.hr_scale)
-        if side > LONGEST_SIDE:
-            raise PrismError(f"The hires pass would give a {name} of {side:g}; the studio makes at most {LONGEST_SIDE}")
+def check_size(job: Any) -> None:
+    """Raise PrismError when the pictures would take too much memory; width and height must be known."""
+    width, height = _hires_size(job) if getattr(job, "enable_hr", False) else (job.width, job.height)
+    _check_batch(job, width, height)
+    if job.tab == "img2img" and job.mask is not None and job.inpaint_full_res:  # put back into the whole picture
+        width, height = max((image.size for image in job.init_images), key=math.prod)
+    most = PIXELS_OF_JOB // (width * height * job.batch_size)
+    if job.n_iter > most:
+        job_of = f"n_iter is {job.n_iter}, with {job.batch_size} pictures of {width}x{height} in each batch"
+        raise PrismError(
+            f"{job_of}; a job may have at most {PIXELS_OF_JOB / 1e6:.0f} megapixels in all. "
+            + (f"Nearest: n_iter {most}" if most else "Lower batch_size or the size of the picture")
+        )
+
+
+def _check_batch(job: Any, width: int, height: int) -> None:
+    most = PIXELS_AT_ONCE // (width * height)
+    if job.batch_size > most:
+        side = math.isqrt(PIXELS_AT_ONCE // 64) * 8
+        raise PrismError(
+            f"batch_size is {job.batch_size}, with pictures of {width}x{height}; at most "
+            f"{PIXELS_AT_ONCE / 1e6:.1f} megapixels can be drawn at once. "
+            + (f"Nearest: batch_size {most}" if most else f"Choose a smaller hires size, such as {side}x{side}")
+        )
+
+
+def _hires_size(job: Any) -> tuple[int, int]:
+    """Width and height of the second pass, with what is cut away; neither is too long."""
+    p = processing.StableDiffusionProcessingTxt2Img(
+        width=job.width,
+        height=job.height,
+        enable_hr=True,
+        hr_scale=job.hr_scale,
+        hr_resize_x=job.hr_resize_x,
+        hr_resize_y=job.hr_resize_y,
+    )
+    p.calculate_target_resolution()
+    for name, side in (("width", p.hr_upscale_to_x), ("height", p.hr_upscale_to_y)):
+        if not processing.opt_f <= side <= LONGEST_SIDE:
+            between = f"between {processing.opt_f} and {LONGEST_SIDE}"
+            raise PrismError(f"The hires pass would give a {name} of {side}; it must lie {between}")
+    return p.hr_upscale_to_x, p.hr_upscale_to_y
 
 
 def _read_pictures(job: Any) -> None:

@@ -51,8 +51,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 1000),
     "batch_size": (1, 64),
     "n_iter": (1, 1000),
-    "seed": (-1, 2**63),
-    "subseed": (-1, 2**63),
+    # Any number that the generators take, with room for what settings and batches add to it.
+    "seed": (-(2**62), 2**63),
+    "subseed": (-(2**62), 2**63),
+    "subseed_strength": (0, 1),
     "seed_resize_from_h": (-1, 8192),
     "seed_resize_from_w": (-1, 8192),
     "width": (64, 4096),
@@ -93,8 +95,8 @@ class Request(BaseModel):
     prompt: str = ""
     negative_prompt: str = ""
     styles: list[str] | None = Field(None, description="Names of styles that are put into the prompts.")
-    seed: int = Field(-1, description="-1: a random one.")
-    subseed: int = -1
+    seed: int | None = Field(-1, description="-1 or null: a random one.")
+    subseed: int | None = Field(-1, description="-1 or null: a random one.")
     subseed_strength: float = 0.0
     seed_resize_from_h: int = -1
     seed_resize_from_w: int = -1

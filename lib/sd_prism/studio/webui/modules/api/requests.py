@@ -7,7 +7,7 @@ from typing import Any
 from sd_prism.errors import PrismError, UnknownName
 
 from modules import infotext_utils, scripts, sd_models, shared
-from modules.api import checks
+from modules.api import checks, script_values
 from modules.api.models import Request
 
 
@@ -20,8 +20,7 @@ def completed(job: Request) -> Request:
         if name:
             shared.opts.data["sd_model_checkpoint"] = chosen
         job.width, job.height = job.width or size, job.height or size
-    if getattr(job, "enable_hr", False):
-        checks.check_hires_size(job)
+    checks.check_size(job)
     return job
 
 
@@ -49,7 +48,8 @@ def script_args(request: Request, runner: scripts.ScriptRunner, defaults: list, 
         args[index] = value
     if request.script_name:
         script = _named(request.script_name, runner.selectable_scripts)
-        args[script.args_from : script.args_to] = request.script_args
+        place = slice(script.args_from, script.args_to)
+        args[place] = script_values.completed(script, request.script_args, args[place])
         args[0] = runner.selectable_scripts.index(script) + 1
     for name, given in (request.alwayson_scripts or {}).items():
         script = _named(name, runner.scripts)
