@@ -386,9 +386,7 @@ def test_progress_counts_every_cell_and_batch(grid):
     from modules import shared
 
     seen = []
-    show_axis(
-        grid.AxisOption("Own", int, lambda p, x, xs: seen.append((shared.state.job_count, shared.state.job)))
-    )
+    show_axis(grid.AxisOption("Own", int, lambda p, x, xs: seen.append((shared.state.job_count, shared.state.job))))
     plot(("Own", "1, 2"), ("Steps", "1, 2"), job={"n_iter": 2})
     assert {count for count, _ in seen} == {8}
     assert [job for _, job in seen] == [f"{number} out of 4" for number in (1, 2, 3, 4)]
