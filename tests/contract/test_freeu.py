@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from contract.jobs import HIRES, JOB, difference, freeu
+from contract.jobs import HIRES, JOB, difference, freeu, inpainting
 from sd_prism.settings import AUTOMATIC, FREEU
 
 NAME = FREEU.title.lower()
@@ -202,6 +202,14 @@ def test_a_comparison_puts_the_picture_beside_the_one_without(host):
     assert both.image.crop((64, 0, 128, 64)).tobytes() == plain.pixels
     assert has_key(both) and has_key(first) and not has_key(second)
     assert draw(host, True)[0].png == on.png
+
+
+def test_a_comparison_of_an_inpainting_is_the_two_jobs_side_by_side(host):
+    (plain,) = host.draw(inpainting())
+    (on,) = host.draw({**inpainting(), **freeu(True)})
+    both, first, second = host.draw({**inpainting(), **freeu({"compare": True})})
+    assert (first.pixels, second.pixels) == (on.pixels, plain.pixels)
+    assert both.image.width == 2 * on.image.width and on.pixels != plain.pixels
 
 
 def test_measuring_changes_no_picture(host):
