@@ -48,9 +48,9 @@ def _is(value: Any, types: Any) -> bool:
 def _of_menu(menu: gr.Dropdown, value: Any, where: str) -> Any:
     """A menu of type "index" gives the place of an entry, which a request may also name."""
     if menu.multiselect:
-        if not (value is None or isinstance(value, list)):
+        if not (value is None or isinstance(value, (list, str))):
             raise PrismError(f"{where} is {repr(value)[:80]}; it must be a list of texts")
-        return [str(entry) for entry in value or []]
+        return [value] if isinstance(value, str) else [str(entry) for entry in value or []]
     if menu.type != "index" or value is None:
         return value
     names = [str(name) for name, _ in menu.choices]
