@@ -415,7 +415,7 @@ def test_what_was_entered_follows_from_text_to_menu_and_back(grid):
         ([float("inf")], ['"X type" is inf']),
         ([{}], ['"X type" is {}']),
         ([4, 12], ['argument 2 "X values" is 12; it must be a text']),
-        ([4, "1-2", "7"], ["argument 3 \"X values\" is '7'; it must be a list"]),
+        ([4, "1-2", 7], ['argument 3 "X values" is 7; it must be a list']),
         ([0, "", [], 0, "", [], 0, "", [], "zz"], ["\"Draw legend\" is 'zz'; it must be true or false"]),
         ([0, "", [], 0, "", [], 0, "", [], *[False] * 7, "wide"], ["\"Grid margins (px)\" is 'wide'"]),
         ([0, "", [], 0, "", [], 0, "", [], *[False] * 7, True], ['"Grid margins (px)" is True; it must be a number']),
