@@ -26,7 +26,7 @@ def job(tab, runner=None, **fields):
 def script_defaults(runner):
     args = [0] + [None] * (max(script.args_to for script in runner.scripts) - 1)
     for script in runner.scripts:
-        args[script.args_from : script.args_to] = [control.value for control in script.controls]
+        args[script.args_from : script.args_to] = [control.value for control in script.controls or []]
     return args
 
 
