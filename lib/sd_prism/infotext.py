@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 from .errors import PrismError
+from .schedule import short
 from .settings import CUSTOM, Panel, Value
 
 log = logging.getLogger("prism")
@@ -46,7 +47,7 @@ def _items(text: str) -> list[tuple[str, str]]:
 
 def _write(value: Value) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return short(value)
     text = str(value)
     plain = text == text.strip() and not text.startswith('"') and not set(text) & set(";\n")
     return text if plain and text else json.dumps(text, ensure_ascii=False)

@@ -89,14 +89,14 @@ class Curve:
     def __str__(self) -> str:
         """The form that `parse` reads, without commas."""
         if self.constant is not None:
-            return _short(self.constant)
-        return " ".join(f"{_short(value)}@{_short(position)}" for position, value in self.points)
+            return short(self.constant)
+        return " ".join(f"{short(value)}@{short(position)}" for position, value in self.points)
 
 
 ALWAYS = Curve()
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
     """The shortest text that reads back as the same number."""
     return repr(number).removesuffix(".0")
 

@@ -229,3 +229,11 @@ def test_a_smallest_radius_widens_the_box():
     assert (by_cutoff - x * 0.3).abs().max() < 1e-6
     square = torch.randn(1, 3, 16, 16)
     assert torch.equal(skip_filter(square, 0.3, least=4), skip_filter(square, 0.3, cutoff=0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("factor", [0.5, 0.0])
+def test_equal_gains_of_both_kinds_of_waves_are_one_factor(dtype, factor):
+    x = torch.randn(3, 48, 64, 38).to(dtype)
+    for one in (x, x.contiguous(memory_format=torch.channels_last)):
+        assert (skip_filter(one, factor, high=factor) - factor * x).abs().max() <= 1e-2

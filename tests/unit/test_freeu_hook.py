@@ -564,3 +564,19 @@ def test_a_measurement_holds_the_first_concatenation_of_each_stage_that_acts(ver
         gains = [gain for row in one.gain for gain in row]
         most = 1.5 if number == 1 else 1.6
         assert gains == [most] if version == 1 else 1 <= min(gains) <= max(gains) <= most + 1e-6
+
+
+def test_a_single_compiled_block_is_refused_like_a_compiled_unet():
+    unet, _ = ldm()
+    unet.output_blocks[3] = torch.compile(unet.output_blocks[3])
+    with pytest.raises(PrismError, match=r"output_blocks\.3 runs through torch.compile"), attach(unet, FreeU()):
+        pass
+
+
+@torch.no_grad()
+def test_a_measurement_takes_the_first_block_that_acts():
+    unet, inputs = ldm()
+    found: dict = {}
+    with attach(unet, FreeU(1, 1, 1, 1, blocks="OUT03=1.2/0.5"), measurements=found):
+        unet(*inputs)
+    assert list(found) == [1]

@@ -170,3 +170,33 @@ def test_pasted_text_of_any_of_these_forms_is_read():
 def test_any_pasted_text_is_read_or_a_prism_error(text):
     with suppress(PrismError):
         from_text(text)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"stage_infos": 5},
+        {"stage_infos": [[1, 2]]},
+        {"start_ratio": None},
+        {"start_ratio": "x"},
+        {"stage_infos": [{"backbone_factor": "x"}]},
+        {"stage_infos": [{"backbone_offset": float("inf")}]},
+    ],
+)
+def test_arguments_that_cannot_be_read_are_told(state):
+    with pytest.raises(PrismError, match="could not be read"):
+        from_arguments([state])
+
+
+def test_an_empty_file_holds_no_presets():
+    with pytest.raises(PrismError, match=r"no presets\.json"):
+        from_text("{}")
+
+
+def test_a_schedule_that_stops_before_it_starts_is_never_on_and_says_so():
+    read = from_arguments([{"start_ratio": 0.8, "stop_ratio": 0.2, "transition_smoothness": 1.0}])
+    assert FreeU.of(full(read)).identity and any("never on" in note for note in read.notes)
+
+
+def test_a_state_may_ask_for_its_own_pictures():
+    assert full(from_arguments([{**STATE, "compatible": True}]))["compatible"] is True

@@ -104,3 +104,20 @@ def test_unknown_version_and_rule_are_named():
         from sd_prism import freeu
 
         freeu.nothing  # noqa: B018
+
+
+def test_a_value_says_what_is_wrong_when_it_is_made():
+    assert FreeU(version="2") == FreeU() and FreeU(schedule=0.5).curve().constant == 0.5
+    assert FreeU(blocks=None).blocks == "" and FreeU(blocks="3=1.23456789/.5").blocks == "OUT03=1.23456789/0.5"
+    for wrong, told in (
+        ({"b1": "x"}, "b1 is 'x'; it must be a number"),
+        ({"s1": None}, "s1 is None"),
+        ({"schedule": None}, "of the curve"),
+        ({"compatible": "false"}, "compatible is 'false'; it must be True or False"),
+        ({"blocks": {}}, None),
+    ):
+        if told is None:
+            assert FreeU(**wrong).blocks == ""
+        else:
+            with pytest.raises(PrismError, match=told):
+                FreeU(**wrong)

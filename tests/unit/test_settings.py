@@ -198,3 +198,13 @@ def test_preset_schema_accepts_a_saved_preset():
     jsonschema.validate(saved, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**saved, "values": {"b1": 99}}, schema)
+
+
+def test_the_case_of_a_positional_preset_does_not_matter():
+    assert FREEU.read((True, "sdxl (AUTHORS)", "1", 1.1, 0.9, 1.2, 0.2)) == FREEU.read((True, "SDXL (authors)"))
+
+
+@given(st.floats(-1, 4))
+def test_infotext_keeps_every_digit(factor):
+    text = infotext.dumps(FREEU, FREEU.read({"s2": factor}))
+    assert infotext.loads(FREEU, text)["s2"] == factor

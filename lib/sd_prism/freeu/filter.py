@@ -68,14 +68,14 @@ def skip_filter_(
         return x
     height, width = x.shape[2:]
     rows, cols = radius(height, cutoff, least), radius(width, cutoff, least)
-    everything = 2 * rows >= height and 2 * cols >= width
+    even = scale == high or (2 * rows >= height and 2 * cols >= width)
     lowest = rows == cols == 1
     native = x.dtype not in HALF or (lowest and not (x.dtype == torch.float16 and x.device.type == "cpu"))
     for tile in tiles(x):
         work = tile if native else tile.float()
         # The mean is a wave of the box, so `scale` is what it would be multiplied by.
         mean = plane_mean(work) * (1 - scale) if keep_mean else None
-        if everything:
+        if even:
             work.mul_(scale)
         elif lowest and flattens(work):
             plane_waves_(work, scale, high, symmetric)

@@ -60,7 +60,7 @@ def attach(
         progress: where the run stands, from 0 to 1; asked once a concatenation, and only where the strength changes.
         hires: take the curve of the hires pass.
         enlarged: how many times this pass's latents are larger than the first's, for `hires_radius`.
-        measurements: is filled with the latest measurement of each stage's first concatenation, if given.
+        measurements: is filled with the latest measurement of each stage's first acting concatenation, if given.
     """
     curve = settings.curve(hires)
     if settings.identity or curve.constant == 0:
@@ -71,11 +71,13 @@ def attach(
     layout, concats = concats_of(unet)
     refuse_compiled(unet, concats)
     numbers = (stages_by_width if settings.rule == "channels" else stages_by_level)(concats)
+    known: set[int] = set()
     with ExitStack() as handles:
         for index, stage in planned(settings, numbers).items():
             if not stage.identity:
                 work = Reweight(concats[index], stage, settings, curve, progress, enlarged)
-                if measurements is not None and numbers[index] and numbers.index(numbers[index]) == index:
+                if measurements is not None and numbers[index] not in (0, *known):
+                    known.add(numbers[index])
                     work.measured_as = (measurements, numbers[index])
                 handles.callback(concats[index].module.register_forward_pre_hook(work).remove)
         first, second, third = (numbers.count(number) for number in (1, 2, 3))
@@ -175,7 +177,7 @@ def ldm_concats(unet: Any) -> Iterator[Concat]:
     widths = [layer.out_channels for layer in middle or () if hasattr(layer, "out_channels")]
     h = widths[-1] if widths else 0  # without a middle block h is the last skip itself
     for block in unet.output_blocks:
-        first = block[0]
+        first = getattr(block, "_orig_mod", block)[0]  # a compiled block is refused later, by name
         if not hasattr(first, "channels") or not hasattr(first, "out_channels"):
             return
         h = h or first.channels // 2

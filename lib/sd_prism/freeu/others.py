@@ -9,7 +9,8 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ STAGE = {
     "skip_high_end_factor": "high",
 }
 STATE = ("enable", "start_ratio", "stop_ratio", "transition_smoothness", "version", "stage_infos")
+OURS = "compatible"  # may stand in a state as well, to have its own pictures repeated
 DEFAULTS = {"b": 1.0, "s": 1.0, "offset": 0.0, "width": 0.5, "cutoff": 0.0, "high": 1.0}
 FORGE = ("freeu_enabled", "freeu_b1", "freeu_b2", "freeu_s1", "freeu_s2", "freeu_start", "freeu_end")
 PARAM = re.compile(r'(?:^|,|\n)\s*(\w[\w \-/]*):\s*("(?:[^"\\\n]|\\.)*"|[^,\n]*)')
@@ -67,10 +69,24 @@ def from_state(state: Mapping[str, Any], steps: int | None = None) -> Read:
 
     An int in `start_ratio` or `stop_ratio` is a step; without `steps` only 0 can be read that way.
     """
-    unknown = set(state) - {*STATE}
+    with reading():
+        return _state(state, steps)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Whatever another program's settings make go wrong is told as what it is."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise PrismError(f"The FreeU settings of another program could not be read: {error}") from error
+
+
+def _state(state: Mapping[str, Any], steps: int | None) -> Read:
+    unknown = set(state) - {*STATE, OURS}
     if unknown:
         raise PrismError(f"FreeU settings of sd-webui-freeu have no {min(unknown)!r}; they have {', '.join(STATE)}")
-    values: dict[str, Any] = {"enabled": bool(state.get("enable", True))}
+    values: dict[str, Any] = {"enabled": bool(state.get("enable", True)), OURS: bool(state.get(OURS, False))}
     for number, stage in enumerate(_stages(state.get("stage_infos") or []), start=1):
         values |= {f"{name}{number}": value for name, value in stage.items()}
     # Their version is text; a number, which they do not know, counts as 1.
@@ -79,6 +95,8 @@ def from_state(state: Mapping[str, Any], steps: int | None = None) -> Read:
     smoothness = float(state.get("transition_smoothness", 0.0))
     values |= {"start": start, "stop": max(start, stop), "smoothness": smoothness}
     notes = [WINDOW_NOTE, PASS_NOTE]
+    if start > stop:
+        notes.append("The schedule stops before it starts, so FreeU is never on here.")
     if "version" not in state:
         notes.append("The settings name no version, which sd-webui-freeu reads as version 1.")
     return Read(values, tuple(notes))
@@ -86,7 +104,7 @@ def from_state(state: Mapping[str, Any], steps: int | None = None) -> Read:
 
 def from_infotext(params: Mapping[str, Any]) -> Read | None:
     """The FreeU of a pasted infotext, as sd-webui-freeu, Forge or SD.Next wrote it; None without one."""
-    try:
+    with reading():
         if "FreeU Stages" in params:
             return _ljleb_infotext(params)
         if "freeu_enabled" in params:
@@ -95,8 +113,6 @@ def from_infotext(params: Mapping[str, Any]) -> Read | None:
         if pairs:
             note = "SD.Next's native backend tells stages by resolution; Prism by width unless the rule says otherwise."
             return Read({"enabled": True, "version": "1", **_factors(pairs)}, (note,))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise PrismError(f"The FreeU settings of another program could not be read: {error}") from error
     return None
 
 
@@ -129,7 +145,7 @@ def presets_of(text: str) -> dict[str, Read]:
         found = json.loads(text)
     except ValueError:
         return _forge_presets(text)
-    if not isinstance(found, dict) or not all(isinstance(state, dict) for state in found.values()):
+    if not isinstance(found, dict) or not found or not all(isinstance(state, dict) for state in found.values()):
         raise PrismError("The file is no presets.json of sd-webui-freeu: it must map names to settings")
     note = "sd-webui-freeu saves no version; check whether the values were made for version 1 or 2."
     read = {name: from_state(state) for name, state in found.items()}

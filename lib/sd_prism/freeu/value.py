@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import OutOfRange, PrismError, UnknownName
-from ..schedule import ALWAYS, Curve
+from ..schedule import ALWAYS, Curve, short
 
 Rule = Literal["channels", "resolution"]
 Domain = Literal["steps", "sigma"]
@@ -41,7 +41,7 @@ class Stage(NamedTuple):
     @property
     def identity(self) -> bool:
         """Whether nothing would change."""
-        return (self.b == 1 or self.width == 0) and self.s == self.high == 1
+        return self.b == self.s == self.high == 1
 
     def at(self, strength: float) -> Stage:
         """The factors moved to 1 (strength 0), kept (1) or driven beyond (2)."""
@@ -106,11 +106,11 @@ class FreeU:
     def __post_init__(self) -> None:
         for name in NUMBERS:
             low, high = LIMITS[name.rstrip("123")]
-            number = float(getattr(self, name))
+            number = _number(name, getattr(self, name))
             if not low <= number <= high:  # NaN fails as well
                 raise OutOfRange(name, number, low, high, "Prism FreeU")
             object.__setattr__(self, name, number)
-        if self.version not in VERSIONS:
+        if str(self.version) not in map(str, VERSIONS):
             raise UnknownName("FreeU version", self.version, map(str, VERSIONS))
         object.__setattr__(self, "version", int(self.version))
         for name, known in CHOICES.items():
@@ -118,9 +118,12 @@ class FreeU:
                 raise UnknownName(f"FreeU {name}", getattr(self, name), known)
         for name in ("schedule", "hires_schedule"):
             given = getattr(self, name)
-            if isinstance(given, str):
-                object.__setattr__(self, name, Curve.parse(given))
-        object.__setattr__(self, "blocks", _blocks_text(read_blocks(self.blocks)))
+            if not isinstance(given, Curve) and not (given is None and name == "hires_schedule"):
+                object.__setattr__(self, name, Curve.parse(str(given)))
+        for name in FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise PrismError(f"{name} is {getattr(self, name)!r}; it must be True or False (Prism FreeU)")
+        object.__setattr__(self, "blocks", _blocks_text(read_blocks(str(self.blocks or ""))))
 
     @classmethod
     def of(cls, values: Mapping[str, Any], steps: int = 0) -> FreeU:
@@ -175,6 +178,14 @@ class FreeU:
 
 
 NUMBERS = tuple(one.name for one in fields(FreeU) if one.name.rstrip("123") in LIMITS)
+FLAGS = tuple(one.name for one in fields(FreeU) if one.default is False)
+
+
+def _number(name: str, given: object) -> float:
+    try:
+        return float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise PrismError(f"{name} is {given!r}; it must be a number (Prism FreeU)") from None
 
 
 def read_blocks(text: str) -> dict[int, tuple[float, float]]:
@@ -197,4 +208,4 @@ def read_blocks(text: str) -> dict[int, tuple[float, float]]:
 
 
 def _blocks_text(blocks: Mapping[int, tuple[float, float]]) -> str:
-    return " ".join(f"OUT{index:02d}={b:g}/{s:g}" for index, (b, s) in sorted(blocks.items()))
+    return " ".join(f"OUT{index:02d}={short(b)}/{short(s)}" for index, (b, s) in sorted(blocks.items()))

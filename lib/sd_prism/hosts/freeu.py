@@ -161,7 +161,7 @@ def _steps(p: Any, hires: bool) -> int:
     """The steps that this pass will take."""
     if hires:
         return int(p.hr_second_pass_steps or p.steps)
-    if getattr(p, "init_images", None):
+    if getattr(p, "init_images", None) and not shared.opts.img2img_fix_steps:
         return int(min(p.denoising_strength, 0.999) * p.steps) + 1
     return int(p.steps)
 

@@ -149,7 +149,7 @@ class Panel:
         if args and isinstance(args[0], Mapping):
             return self.read(args[0], family)
         given = dict(zip(self.names, args, strict=False))
-        preset = str(given.get("preset", CUSTOM))
+        preset = str(self["preset"].check(given["preset"], self.title)) if "preset" in given else CUSTOM
         filled = self.filled if preset == AUTOMATIC else self.presets.get(preset, {})
         return self._fill({name: value for name, value in given.items() if name not in filled}, family)
 
