@@ -12,6 +12,12 @@ ROOT = "#script_txt2img_prism_freeu"
 CURVE = '.prism-curve[data-field="schedule"]'
 # A host's page has these of its own, without any extension.
 HOSTS_OWN = ("iframeResizer", "cdnjs", "reading 'props'", "Failed to load resource", "ERR_")
+# Opens an accordion; a page that is still being built may swallow a click.
+OPEN = """(selector) => {
+  const label = document.querySelector(selector);
+  if (label && !label.classList.contains("open")) label.click();
+  return Boolean(label?.classList.contains("open"));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +43,7 @@ def page(browser, host):
     page.wait_for_selector(f"{ROOT}_panel-checkbox input", state="attached")
     page.evaluate(f"document.querySelector('{ROOT}_panel-checkbox input').click()")
     for part in ("advanced", "schedule_part", "measurement", "others"):
-        page.wait_for_selector(f"{ROOT}_{part} .label-wrap", state="attached")
-        page.evaluate(f"document.querySelector('{ROOT}_{part} .label-wrap').click()")
+        page.wait_for_function(OPEN, arg=f"{ROOT}_{part} .label-wrap", polling=500)
     page.wait_for_selector(f"{CURVE} circle")
     yield page
     page.close()
