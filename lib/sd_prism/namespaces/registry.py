@@ -1,0 +1,198 @@
+"""Which words are namespaces. A registry is a value: shipped sets, with the user's files merged over them.
+
+Only a registered name makes a tag, so `re:zero` and `12:30` stay what the user typed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import PrismError, UnknownName
+
+FOLDER = Path(__file__).with_name("data") / "sets"
+SETS = ("sygil", "sote", "booru", "pony", "photo", "mini")
+DEFAULT_SETS = ("sygil", "booru", "pony", "photo", "mini")
+"""What counts where nobody chose: all but "sote", whose scores from 0 to 1 look like weights."""
+
+KINDS = {"type": ("text", "number", "enum"), "parens": ("host", "literal"), "brackets": ("host", "literal")}
+BLANKS = re.compile(r"[\s_-]+")
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """One namespace.
+
+    Attributes:
+        aliases: other ways to write its name, in any language.
+        type: "text", "number" or "enum".
+        multi: whether a prompt may hold several of its tags.
+        order, group: where dialects that sort put it.
+        color: CSS colour of its chips.
+        parens, brackets: "literal" where a value such as `name (series)` holds them as text.
+        domain: the bare numbers, from low to high, that are values; None where a bare number is the host's weight.
+        ratio: whether `16:9` is a value.
+        values: the words of an enum.
+        template: dialect (or "*") -> text with {v}, or {a} for the value with its article, instead of the dialect's own.
+        anti: value -> the wrong senses that go to the negative prompt.
+        bind, strength: defaults of these settings.
+        lexicon: name of a CSV file with its values, where it is not `<name>.csv`.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    type: str = "text"
+    multi: bool = True
+    order: int = 100
+    group: str = "rest"
+    color: str = ""
+    parens: str = "host"
+    brackets: str = "host"
+    domain: tuple[float, float] | None = None
+    ratio: bool = False
+    values: tuple[str, ...] = ()
+    template: Mapping[str, str] = field(default_factory=dict, hash=False)
+    anti: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    bind: float = 0.0
+    strength: float = 1.0
+    lexicon: str = ""
+
+    def takes(self, number: float) -> bool:
+        """Whether a bare number is one of its values."""
+        return self.domain is not None and self.domain[0] <= number <= self.domain[1]
+
+
+FIELDS = {one.name for one in fields(Namespace)} - {"name"}
+
+
+def fold(name: str) -> str:
+    """A name as it is compared: any case; blanks, `_` and `-` are the same."""
+    return BLANKS.sub(" ", name.strip()).casefold()
+
+
+@dataclass(frozen=True, eq=False)
+class Registry:
+    """Namespaces by name. `chosen` says that the user or the loaded model asked for them (see `scan`)."""
+
+    namespaces: Mapping[str, Namespace]
+    sets: tuple[str, ...] = ()
+    chosen: bool = True
+
+    def __post_init__(self) -> None:
+        names: dict[str, Namespace] = {}
+        for one in self.namespaces.values():
+            for written in one.aliases:
+                names.setdefault(fold(written), one)
+        names.update((fold(one.name), one) for one in self.namespaces.values())
+        object.__setattr__(self, "names", names)
+
+    names: Mapping[str, Namespace] = field(init=False, repr=False)
+
+    @classmethod
+    def of(cls, *sets: str, files: Iterable[Path] = (), chosen: bool = True) -> Registry:
+        """Shipped sets by name, later ones over earlier ones, then the user's files in order."""
+        for name in sets:
+            if name not in SETS:
+                raise UnknownName("Namespace set", name, SETS)
+        paths = (*(FOLDER / f"{name}.json" for name in sets), *files)
+        return _of(sets, tuple((str(path), os.stat(path).st_mtime_ns) for path in paths), chosen)
+
+    @classmethod
+    def from_json(cls, mapping: Mapping[str, Any], where: str = "registry", chosen: bool = True) -> Registry:
+        """From the form of the data files: {name: {field: value}}."""
+        return cls(_namespaces(_merged([(where, mapping)])), chosen=chosen)
+
+    def find(self, written: str) -> Namespace | None:
+        """The namespace of a name or alias."""
+        return self.names.get(fold(written))
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that change with every rule in it."""
+        return _digest(self)
+
+
+def for_dialect(name: str, files: Iterable[Path] = (), chosen: bool = True) -> Registry:
+    """The default sets with those that a dialect adds."""
+    from .dialects import get
+
+    added = [one for one in get(name).sets if one not in DEFAULT_SETS]
+    return Registry.of(*DEFAULT_SETS, *added, files=files, chosen=chosen)
+
+
+@lru_cache(maxsize=32)
+def _of(sets: tuple[str, ...], files: tuple[tuple[str, int], ...], chosen: bool) -> Registry:
+    return Registry(_namespaces(_merged([(path, _read(path)) for path, _ in files])), sets, chosen)
+
+
+@lru_cache(maxsize=32)
+def _digest(registry: Registry) -> str:
+    return hashlib.sha256(repr(sorted(registry.namespaces.items())).encode()).hexdigest()[:8]
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    try:
+        given = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PrismError(f"{path} cannot be read as namespaces: {error}; correct or remove the file") from error
+    if not isinstance(given, dict):
+        raise PrismError(f'{path} must be a JSON object such as {{"species": {{"aliases": ["specie"]}}}}')
+    return given
+
+
+def _merged(files: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Per name its fields, and the last file that spoke of it; null removes a name or a field."""
+    merged: dict[str, tuple[str, dict[str, Any]]] = {}
+    for where, given in files:
+        for name, values in given.items():
+            if values is None:
+                merged.pop(name, None)
+                continue
+            if not isinstance(values, Mapping):
+                raise PrismError(f'{where}: "{name}" must be an object of fields, or null to remove it')
+            for key in values:
+                if key not in FIELDS:
+                    raise UnknownName(f'{where}: field of "{name}"', key, FIELDS)
+            both = {**merged.get(name, ("", {}))[1], **values}
+            merged[name] = (where, {key: value for key, value in both.items() if value is not None})
+    return merged
+
+
+def _namespaces(merged: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, Namespace]:
+    return {name: _namespace(name, values, where) for name, (where, values) in merged.items()}
+
+
+def _namespace(name: str, values: Mapping[str, Any], where: str) -> Namespace:
+    for key, known in KINDS.items():
+        if values.get(key, known[0]) not in known:
+            raise UnknownName(f'{where}: {key} of "{name}"', values[key], known)
+    if not fold(name) or re.search(r'[:：,"|()\[\]{}<>\\]', name):
+        raise PrismError(f'{where}: "{name}" cannot be a namespace: it must be words without punctuation')
+    try:
+        return Namespace(name, **{key: _value(key, value) for key, value in values.items()})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise PrismError(f'{where}: "{name}" cannot be read: {error}') from error
+
+
+def _value(key: str, value: Any) -> Any:
+    """JSON as the type of the field."""
+    if key in ("aliases", "values"):
+        return tuple(str(one) for one in value)
+    if key == "domain":
+        low, high = value
+        return float(low), float(high)
+    if key == "anti":
+        return {str(word).casefold(): tuple(map(str, texts)) for word, texts in value.items()}
+    if key == "template":
+        return {str(dialect): str(text) for dialect, text in value.items()}
+    return type(_DEFAULTS[key])(value)
+
+
+_DEFAULTS = {one.name: one.default for one in fields(Namespace)}
