@@ -203,8 +203,11 @@ def _rows(file: Path) -> Iterator[Row]:
     stem = file.stem.casefold()
     meaning = _numbering(stem, {category for category, *_ in parsed})
     for category, value, count, aliases in parsed:
-        named = category if category and not category.isdigit() else stem
-        yield meaning.get(category, named), value, count, aliases
+        if category.isdigit():
+            if meaning and category not in meaning:
+                continue
+            category = meaning.get(category, "")
+        yield category or stem, value, count, aliases
 
 
 def _parsed(line: bytes) -> Row:

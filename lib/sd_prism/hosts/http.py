@@ -1,0 +1,219 @@
+"""What the text box asks for over HTTP: the registry, values while one types, what a prompt becomes.
+
+Three routes under /prism/v1/namespaces, as open as the webui's own page. Errors are {"error": kind, "detail": text}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from modules import paths, script_callbacks
+from starlette.concurrency import run_in_threadpool
+
+from ..errors import OutOfRange, PrismError, UnknownName
+from ..namespaces import lexicon
+from ..namespaces.lexicon import Entry, Lexicon, Shelf
+from ..namespaces.registry import Namespace, Registry
+from ..namespaces.render import Options, Rendered, render_pair
+
+PREFIX = "/prism/v1/namespaces"
+LONGEST = 1_000_000  # characters of a prompt
+LARGEST = 16 * LONGEST  # bytes of a request: JSON may write a character in many
+MOST = 200  # completions
+NOT_JSON, TOO_LARGE, NOT_USABLE = 400, 413, 422
+SHOWN = ("color", "parens", "brackets", "domain", "ratio", "type", "multi", "values")
+SHIPPED = Path(lexicon.__file__).with_name("data") / "lexicon"
+BOARDS = ("danbooru.csv", "e621.csv")  # the files of tagcomplete whose categories are namespaces
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes answer from.
+
+    Attributes:
+        registry: the namespaces of a dialect, by its name or title; "" is the one that a job would use now.
+        options: how a job would render now, with settings given by name; raises PrismError for a wrong one.
+        values: for completion.
+    """
+
+    registry: Callable[[str], Registry]
+    options: Callable[[Mapping[str, Any]], Options]
+    values: Shelf
+
+
+class Refused(Exception):
+    """A request that is answered with this status and text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def register(registry: Callable[[str], Registry], options: Callable[[Mapping[str, Any]], Options]) -> None:
+    """Has the webui serve the routes on every app that it makes; for the two functions see `Service`."""
+    service = Service(registry, options, Shelf(files))
+    script_callbacks.on_app_started(lambda demo, app: add_routes(app, service))
+
+
+def files() -> Iterator[Path]:
+    """The CSV files of values: shipped ones, the user's, and those of tagcomplete where that is installed."""
+    yield from sorted(SHIPPED.glob("*.csv"))
+    yield from sorted((Path(paths.data_path).absolute() / "prism" / "namespaces").glob("*.csv"))
+    for folder in sorted(Path(paths.extensions_dir).absolute().glob("*tagcomplete*/tags")):
+        yield from (folder / name for name in BOARDS)
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Adds the three routes to an app; an app that has them keeps the new ones only."""
+    app.router.routes[:] = [one for one in app.router.routes if not getattr(one, "path", "").startswith(PREFIX)]
+
+    def registry(request: Request) -> JSONResponse:
+        """The namespaces of ?dialect=, and every way to write their names."""
+        return answered(lambda: registry_answer(service.registry(request.query_params.get("dialect", ""))))
+
+    def complete(request: Request) -> JSONResponse:
+        """Values of ?namespace= for what was ?typed= so far, at most ?limit= of them."""
+        asked = request.query_params
+        return answered(
+            lambda: completions(
+                service.registry(asked.get("dialect", "")),
+                service.values.lexicon(),
+                asked.get("namespace", ""),
+                asked.get("typed", ""),
+                asked.get("limit", "20"),
+            )
+        )
+
+    async def render(request: Request) -> JSONResponse:
+        """What a prompt and its negative prompt become, with every tag and every remark."""
+        try:
+            given = fields_of(await body_of(request))
+        except Refused as error:
+            return problem(error.status, error)
+        return await run_in_threadpool(answered, lambda: rendered(service, given))
+
+    for name, handler, method in (
+        ("registry", registry, "GET"),
+        ("complete", complete, "GET"),
+        ("render", render, "POST"),
+    ):
+        app.add_api_route(f"{PREFIX}/{name}", handler, methods=[method], tags=["Prism"], response_model=None)
+
+
+def answered(answer: Callable[[], Any]) -> JSONResponse:
+    """The answer, or what is wrong with the question."""
+    try:
+        return JSONResponse(answer())
+    except PrismError as error:
+        return problem(NOT_USABLE, error)
+
+
+def problem(status: int, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status)
+
+
+# --- registry and completion
+
+
+def registry_answer(registry: Registry) -> dict[str, Any]:
+    """A registry as the page needs it."""
+    return {
+        "names": {folded: one.name for folded, one in registry.names.items()},
+        "namespaces": {
+            name: {field: getattr(one, field) for field in SHOWN} for name, one in registry.namespaces.items()
+        },
+        "chosen": registry.chosen,
+        "digest": registry.digest,
+    }
+
+
+def completions(registry: Registry, values: Lexicon, namespace: str, typed: str, limit: str) -> list[dict[str, Any]]:
+    """The values of a namespace that fit what was typed: its own words first, then those of the files."""
+    one = registry.find(namespace)
+    if one is None:
+        raise UnknownName("Namespace", namespace, registry.namespaces)
+    if not (limit.isascii() and limit.isdigit()):
+        raise PrismError(f'limit is "{limit[:20]}"; it must be a whole number from 1 to {MOST}')
+    if not 1 <= int(limit) <= MOST:
+        raise OutOfRange("limit", int(limit), 1, MOST, "completions")
+    entries = [*own_values(one, typed), *values.complete(source_of(one), typed, int(limit))]
+    by_value = {entry.value: entry for entry in reversed(entries)}
+    kept = dict.fromkeys(entry.value for entry in entries)
+    return [{"value": value, "count": by_value[value].count, "alias": by_value[value].alias} for value in kept][
+        : int(limit)
+    ]
+
+
+def own_values(one: Namespace, typed: str) -> list[Entry]:
+    return [Entry(value, 0) for value in one.values if lexicon.fold(value).startswith(lexicon.fold(typed).lstrip())]
+
+
+def source_of(one: Namespace) -> str:
+    """The lexicon's name for a namespace's values."""
+    return one.lexicon.removesuffix(".csv") or one.name
+
+
+# --- rendering
+
+
+async def body_of(request: Request) -> bytes:
+    """The request's body; one that is too large is not read to its end."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST:
+            raise Refused(TOO_LARGE, f"The request is larger than {LARGEST:,} bytes; send one prompt at a time")
+    return bytes(body)
+
+
+def fields_of(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request, its two texts checked."""
+    try:
+        given = json.loads(body)
+    except ValueError as error:
+        raise Refused(NOT_JSON, f"The request is no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise Refused(NOT_JSON, 'The request must be a JSON object such as {"prompt": "species:seal"}')
+    for name in ("prompt", "negative"):
+        text = given.setdefault(name, "")
+        if not isinstance(text, str):
+            raise Refused(NOT_USABLE, f"{name} must be a text")
+        if len(text) > LONGEST:
+            raise Refused(TOO_LARGE, f"{name} has {len(text):,} characters; at most {LONGEST:,} are rendered")
+    return given
+
+
+def rendered(service: Service, given: dict[str, Any]) -> dict[str, Any]:
+    """A pair of prompts rendered as a job would, with settings of the request over those of the panel."""
+    settings = {name: value for name, value in given.items() if name not in ("prompt", "negative")}
+    return rendered_answer(render_pair(given["prompt"], given["negative"], service.options(settings)))
+
+
+def rendered_answer(found: Rendered) -> dict[str, Any]:
+    """What was rendered, tag by tag; positions are those of the text that was given, in characters."""
+    return {
+        "prompt": found.prompt,
+        "negative": found.negative,
+        "tags": [
+            {
+                "side": side,
+                "start": tag.start,
+                "end": tag.end,
+                "namespace": tag.namespace.name,
+                "value": tag.value,
+                "text": text,
+                "place": place,
+            }
+            for tag, text, _, place, side in found.said
+        ],
+        "lints": [
+            {"side": side, "code": lint.code, "start": lint.start, "end": lint.end, "message": lint.message}
+            for side, lint in found.lints
+        ],
+    }
