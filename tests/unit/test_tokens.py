@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from sd_prism.studio.prompt import parse_and, parse_schedule
-from sd_prism.studio.tokens import CHUNK, Vocabulary, chunks, clip_merges, clip_vocabulary
+from sd_prism.studio.tokens import CHUNK, Chunk, Vocabulary, chunks, clip_merges, clip_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def find_cats(vectors):
 
 def test_an_embedding_takes_the_place_of_its_name(vocabulary):
     (chunk,), count = chunks("a (cat:1.5) a", vocabulary, find_cats(3))
-    assert chunk.tokens == [320, 0, 0, 0, 320] and chunk.weights == [1, 1.5, 1.5, 1.5, 1] and count == 5
+    assert chunk.tokens == [320, 0, 0, 0, 320] and chunk.multipliers == [1, 1.5, 1.5, 1.5, 1] and count == 5
     assert [offset for offset, _ in chunk.fixes] == [1]
 
 
@@ -85,7 +85,7 @@ def test_break_starts_a_chunk(vocabulary):
 
 def test_an_empty_prompt_is_one_chunk_of_ends(vocabulary):
     (chunk,), count = chunks("", vocabulary)
-    assert chunk.padded(1, 2) == ([1, *[2] * 76], [1.0] * 77) and count == 0
+    assert chunk.padded(1, 2) == Chunk([1, *[2] * 76], [1.0] * 77) and count == 0
 
 
 def test_a_chunk_is_75_tokens():

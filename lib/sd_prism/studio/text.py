@@ -138,6 +138,54 @@ def sinusoids(values: Tensor, width: int = SIZE_FREQUENCIES) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], -1).flatten(1)
 
 
+class Embedder:
+    """One encoder behind the prompt syntax, with the names of A1111's, which extensions replace on the object.
+
+    Args:
+        engine: whose vocabulary and embeddings it reads prompts with.
+    """
+
+    def __init__(self, encoder: Encoder, engine: TextEngine) -> None:
+        self.encoder, self.engine = encoder, engine
+
+    def __call__(self, texts: Sequence[str], clip_skip: int = 1) -> tuple[Tensor, Tensor | None]:
+        return self.forward(texts, clip_skip)
+
+    def tokenize_line(self, line: str) -> tuple[list[Chunk], int]:
+        """The chunks of a text, 77 ids in each, and its length in tokens."""
+        words = self.engine.vocabulary
+        parts, count = self.engine.process_texts([line])
+        return [chunk.padded(words.start, words.end) for chunk in parts[0]], count
+
+    def forward(self, texts: Sequence[str], clip_skip: int = 1) -> tuple[Tensor, Tensor | None]:
+        """Texts as weighted states (N, 77*chunks, C), and the pooled (N,P) of the first chunk where there is one."""
+        parts = [self.tokenize_line(text)[0] for text in texts]
+        empty = Chunk().padded(self.engine.vocabulary.start, self.engine.vocabulary.end)
+        count = max(len(part) for part in parts)
+        rounds = [[part[i] if i < len(part) else empty for part in parts] for i in range(count)]
+        states = [self._weighted_states(rows, clip_skip) for rows in rounds]
+        return torch.cat(states, 1), getattr(states[0], "pooled", None)
+
+    def _weighted_states(self, rows: Sequence[Chunk], clip_skip: int) -> Tensor:
+        device = self.encoder.device
+        tokens = torch.tensor([row.tokens for row in rows], device=device)
+        weights = torch.tensor([row.multipliers for row in rows], device=device)
+        z = self.encode_with_transformers(tokens, clip_skip, [row.fixes for row in rows])
+        return _with_pooled(emphasised(z, weights), getattr(z, "pooled", None))
+
+    def encode_with_transformers(
+        self, tokens: Tensor, clip_skip: int = 1, fixes: Sequence[Sequence[tuple[int, Any]]] = ()
+    ) -> Tensor:
+        """tokens (N,77) -> states (N,77,C) without weights; a pooled state is their attribute `pooled`."""
+        return _with_pooled(*self.encoder(tokens, clip_skip, fixes))
+
+
+def _with_pooled(states: Tensor, pooled: Tensor | None) -> Tensor:
+    if pooled is not None:
+        states.pooled = pooled  # type: ignore[attr-defined]  # the host's place for it
+    return states
+
+
 class TextEngine:
     """The text encoders of one model behind A1111's prompt syntax.
 
@@ -151,6 +199,7 @@ class TextEngine:
         self, encoders: Sequence[Encoder], vocabulary: Vocabulary | None = None, size: tuple[int, int] = (1024, 1024)
     ) -> None:
         self.encoders = list(encoders)
+        self.embedders = [Embedder(encoder, self) for encoder in self.encoders]
         self.vocabulary = vocabulary or Vocabulary.clip()
         self.size = size
         self.embeddings: Embeddings | None = None
@@ -195,28 +244,16 @@ class TextEngine:
         """
         if clip_skip < 1:
             raise PrismError(f"clip skip is {clip_skip}; it must be 1 (the last layer) or more")
-        parts, _ = self.process_texts(texts)
         if self.embeddings:
+            parts, _ = self.process_texts(texts)
             self.embeddings.used({id(e): e for part in parts for chunk in part for _, e in chunk.fixes}.values())
-        count = max(len(part) for part in parts)
-        rounds = [[part[i] if i < len(part) else Chunk() for part in parts] for i in range(count)]
-        states, pools = zip(*(self._states(rows, clip_skip) for rows in rounds))
-        crossattn, pooled = torch.cat(states, 1), pools[0]
+        states, pools = zip(*(embedder(texts, clip_skip) for embedder in self.embedders))
+        crossattn, pooled = torch.cat(states, -1), next((pooled for pooled in pools if pooled is not None), None)
         if pooled is None:
             return {"crossattn": crossattn}
         if negative and not any(texts):
             crossattn, pooled = torch.zeros_like(crossattn), torch.zeros_like(pooled)
         return {"crossattn": crossattn, "vector": self._vector(pooled, width, height)}
-
-    def _states(self, rows: Sequence[Chunk], clip_skip: int) -> tuple[Tensor, Tensor | None]:
-        """One chunk of each text as states (N,77,C), and the pooled (N,P) where there is one."""
-        device = self.encoders[0].device
-        padded = [row.padded(self.vocabulary.start, self.vocabulary.end) for row in rows]
-        tokens = torch.tensor([t for t, _ in padded], device=device)
-        weights = torch.tensor([w for _, w in padded], device=device)
-        out = [encoder(tokens, clip_skip, [row.fixes for row in rows]) for encoder in self.encoders]
-        pooled = next((pooled for _, pooled in out if pooled is not None), None)
-        return torch.cat([emphasised(z, weights) for z, _ in out], -1), pooled
 
     def _vector(self, pooled: Tensor, width: int | None, height: int | None) -> Tensor:
         """Pooled text, original size, crop corner, target size; sizes as (height, width)."""

@@ -106,29 +106,29 @@ def no_embedding(tokens: list[int], position: int) -> tuple[None, None]:
 
 @dataclass
 class Chunk:
-    """Up to 75 tokens of a prompt with their weights.
+    """Up to 75 tokens of a prompt with their weights, as `multipliers`, the host's name.
 
     `fixes` are (offset, embedding): the embedding's vectors take the place of the zeros from that token on.
     """
 
     tokens: list[int] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
+    multipliers: list[float] = field(default_factory=list)
     fixes: list[tuple[int, Any]] = field(default_factory=list)
 
     def add(self, token: int, weight: float) -> None:
         self.tokens.append(token)
-        self.weights.append(weight)
+        self.multipliers.append(weight)
 
     def cut(self, at: int) -> Chunk:
         """Keeps the first `at` tokens and hands back the others; embeddings stay behind, as they do in A1111."""
-        rest = Chunk(self.tokens[at:], self.weights[at:])
-        del self.tokens[at:], self.weights[at:]
+        rest = Chunk(self.tokens[at:], self.multipliers[at:])
+        del self.tokens[at:], self.multipliers[at:]
         return rest
 
-    def padded(self, start: int, end: int) -> tuple[list[int], list[float]]:
-        """77 ids and weights: start, tokens, ends."""
+    def padded(self, start: int, end: int) -> Chunk:
+        """With 77 ids and weights: start, tokens, ends."""
         fill = CHUNK + 1 - len(self.tokens)
-        return [start, *self.tokens, *[end] * fill], [1.0, *self.weights, *[1.0] * fill]
+        return Chunk([start, *self.tokens, *[end] * fill], [1.0, *self.multipliers, *[1.0] * fill], self.fixes)
 
 
 class _Cutter:
