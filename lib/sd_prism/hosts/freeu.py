@@ -15,7 +15,7 @@ from ..freeu import others
 from ..settings import FREEU, Value
 from .progress import progress
 from .undo import undo
-from .webui import PanelHost, log
+from .webui import PanelHost, family, log
 
 NEIGHBOURS = {
     "FreeU Stages": "the extension FreeU (sd-webui-freeu)",
@@ -68,7 +68,7 @@ def ui(script: Any) -> list[Any]:
 def process(p: Any, args: Sequence[object]) -> None:
     """Start of a job; also the clean-up after one that ended in an exception."""
     undo.close(FREEU.name)
-    values = host.begin(p, [False] if getattr(p, WITHOUT, False) else args, family=_family())
+    values = host.begin(p, [False] if getattr(p, WITHOUT, False) else args, family=family())
     if values and FREEU.presets.get(str(values["preset"])) == {}:
         _explain(p, str(values["preset"]))
 
@@ -142,12 +142,6 @@ def side_by_side(one: Any, other: Any) -> Any:
     both.paste(one, (0, 0))
     both.paste(other, (one.width, 0))
     return both
-
-
-def _family() -> str:
-    """The loaded model's family, as presets name it."""
-    model = shared.sd_model
-    return next((name for name in ("sdxl", "sd2", "sd1") if getattr(model, f"is_{name}", False)), "")
 
 
 def _explain(p: Any, preset: str) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modules import script_callbacks, scripts
+from modules import script_callbacks, scripts, shared
 
 from .. import infotext
 from ..errors import PrismError
@@ -132,6 +132,12 @@ def _xyz_grid() -> Any:
         if entry.script_class.__module__ in ("xyz_grid.py", "scripts.xyz_grid"):
             return entry.module
     return None
+
+
+def family() -> str:
+    """The loaded model's family, as presets and dialects name it; "" for another one."""
+    model = shared.sd_model
+    return next((name for name in ("sdxl", "sd2", "sd1") if getattr(model, f"is_{name}", False)), "")
 
 
 def unload() -> None:

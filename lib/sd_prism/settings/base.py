@@ -23,8 +23,8 @@ class Field:
     """One setting. Its kind is the type of its default; `choices` makes it a menu, `low`..`high` a slider.
 
     A `quiet` one is written into the infotext only where it is not its default. `normal` gives a text in its normal
-    form, or raises PrismError where it cannot be read; an empty text is always allowed. One that is for this run `once`
-    is no property of the picture: infotext and presets leave it out.
+    form, or raises PrismError where it cannot be read; an empty text is always allowed. That of a menu maps other names
+    to its choices. One that is for this run `once` is no property of the picture: infotext and presets leave it out.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Field:
     def _choice(self, value: object) -> str:
         folded = {choice.casefold(): choice for choice in self.choices}
         text = f"{value:g}" if isinstance(value, float) else str(value)
+        text = self.normal(text) if self.normal else text
         if text.casefold() not in folded:
             raise UnknownName(self.label, value, self.choices)
         return folded[text.casefold()]
