@@ -40,7 +40,7 @@ class Namespace:
         domain: the bare numbers, from low to high, that are values; None where a bare number is the host's weight.
         ratio: whether `16:9` is a value.
         values: the words of an enum.
-        template: dialect (or "*") -> text with {v}, or {a} for the value with its article, instead of the dialect's own.
+        template: dialect (or "*") -> text with {v}, or {a} for the value with its article.
         anti: value -> the wrong senses that go to the negative prompt.
         bind, strength: defaults of these settings.
         lexicon: name of a CSV file with its values, where it is not `<name>.csv`.
@@ -92,8 +92,14 @@ class Registry:
                 names.setdefault(fold(written), one)
         names.update((fold(one.name), one) for one in self.namespaces.values())
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "tails", frozenset(name.rpartition(" ")[2] for name in names if " " in name))
+        object.__setattr__(self, "words", max((name.count(" ") + 1 for name in names), default=1))
+        object.__setattr__(self, "longest", max(map(len, names), default=0) + 8)
 
     names: Mapping[str, Namespace] = field(init=False, repr=False)
+    tails: frozenset[str] = field(init=False, repr=False)  # the last words of names of several words
+    words: int = field(init=False, repr=False)  # of the name with the most
+    longest: int = field(init=False, repr=False)  # characters in which a name fits
 
     @classmethod
     def of(cls, *sets: str, files: Iterable[Path] = (), chosen: bool = True) -> Registry:
@@ -101,8 +107,7 @@ class Registry:
         for name in sets:
             if name not in SETS:
                 raise UnknownName("Namespace set", name, SETS)
-        paths = (*(FOLDER / f"{name}.json" for name in sets), *files)
-        return _of(sets, tuple((str(path), os.stat(path).st_mtime_ns) for path in paths), chosen)
+        return _of(sets, tuple((str(path), os.stat(path).st_mtime_ns) for path in files), chosen)
 
     @classmethod
     def from_json(cls, mapping: Mapping[str, Any], where: str = "registry", chosen: bool = True) -> Registry:
@@ -111,12 +116,17 @@ class Registry:
 
     def find(self, written: str) -> Namespace | None:
         """The namespace of a name or alias."""
-        return self.names.get(fold(written))
+        return self.names.get(written) or self.names.get(fold(written))
 
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits that change with every rule in it."""
         return _digest(self)
+
+
+def default() -> Registry:
+    """What counts where nobody chose."""
+    return Registry.of(*DEFAULT_SETS)
 
 
 def for_dialect(name: str, files: Iterable[Path] = (), chosen: bool = True) -> Registry:
@@ -129,7 +139,9 @@ def for_dialect(name: str, files: Iterable[Path] = (), chosen: bool = True) -> R
 
 @lru_cache(maxsize=32)
 def _of(sets: tuple[str, ...], files: tuple[tuple[str, int], ...], chosen: bool) -> Registry:
-    return Registry(_namespaces(_merged([(path, _read(path)) for path, _ in files])), sets, chosen)
+    """Users' files are named with their time, so that a changed one is read again."""
+    paths = [*(str(FOLDER / f"{name}.json") for name in sets), *(path for path, _ in files)]
+    return Registry(_namespaces(_merged([(path, _read(path)) for path in paths])), sets, chosen)
 
 
 @lru_cache(maxsize=32)

@@ -1,0 +1,462 @@
+"""Finds the tags in a prompt: one pass for its structure, one for the tags. Linear in the prompt, and never raises.
+
+A tag is `name:value` with a registered name. Everything else is the host's: brackets, weights, prompt editing, AND,
+BREAK and extra networks keep their meaning around tags, and what is ambiguous is the host's unless a rule below says
+otherwise. The rules use the registry's declarations alone, never lists of values, so a prompt means the same wherever
+it is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .registry import Namespace, Registry, default, fold
+
+TOKEN = re.compile(r"\\.|<\w+:[^<>]*>|[()\[\]{}|,\n:：，、（）]|\b(?:AND|BREAK|ADD(?:COMM|BASE|ROW|COL))\b", re.S)
+NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*", re.A)
+RATIO = re.compile(r"\d+(?:\.\d+)?:\d+(?:\.\d+)?(?=\s*(?:[,\n，、|:：)\]}）]|\Z))", re.A)
+QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
+BLANKS = re.compile(r"[ \t]*")
+SPACE = re.compile(r"\s")
+ESCAPED = re.compile(r'\\([\\()\[\]{}:|"])')
+BEFORE = re.compile(r"[\s:]*")
+AFTER = re.compile(r"[\s:：\d.+-]*", re.A)
+ENDS = re.compile(r"[ \t]*(?:[,\n，、]|\Z|(?:AND|BREAK)\b)")
+KINDS = {"\\": "escape", "<": "network", "A": "keyword", "B": "keyword"}
+CLOSERS = {")": "(", "]": "[", "}": "{", "）": "（"}
+OPENERS = frozenset(CLOSERS.values())
+SEPARATORS = frozenset(",\n，、")
+COLONS = frozenset(":：")
+STOPS = SEPARATORS | frozenset(CLOSERS) | {"network", "keyword", "|"}
+SENTENCE_ENDS = ".!?;"
+CERTAIN = 5  # a larger number after `(name:` or `[name:` is no weight and no step anybody means
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One tag.
+
+    Attributes:
+        start, end: its span in code points, with a leading minus, its quotes and brackets around its value.
+        namespace: the registered one; `written` is the name in the user's words.
+        value: the value as plain text, without quotes and backslashes.
+        negative: whether it belongs to the other prompt, as `-species:dog` does.
+        quoted, inline: how the value was written; an inline one stands in a sentence and ends at a blank.
+        opens, closes: brackets with their weight around the value, as in `species:(seal:1.2)`.
+        outer: the span of all groups that hold nothing but this tag.
+        scheduled: whether it stands inside of square brackets.
+    """
+
+    start: int
+    end: int
+    namespace: Namespace
+    written: str
+    value: str
+    negative: bool = False
+    quoted: bool = False
+    inline: bool = False
+    opens: str = ""
+    closes: str = ""
+    outer: tuple[int, int] = (0, 0)
+    scheduled: bool = False
+
+
+@dataclass(frozen=True)
+class Lint:
+    """A remark on a part of the prompt; `fix` is a text that could stand there instead."""
+
+    code: str
+    start: int
+    end: int
+    message: str
+    fix: str = ""
+
+
+@dataclass(eq=False)
+class Scan:
+    """A prompt's tags, and its top-level separators and keywords as (start, end)."""
+
+    text: str
+    tags: tuple[Tag, ...] = ()
+    separators: tuple[tuple[int, int], ...] = ()
+    notes: tuple[Lint, ...] = ()
+    strangers: tuple[tuple[int, int], ...] = ()
+    names: tuple[str, ...] = ()
+
+    @cached_property
+    def lints(self) -> tuple[Lint, ...]:
+        """All remarks, in the order of the text."""
+        found = [*self.notes, *self._misspelt(), *self._repeated(), *self._values()]
+        return tuple(sorted(found, key=lambda one: one.start))
+
+    def _misspelt(self) -> Iterator[Lint]:
+        for start, end in self.strangers[:20]:
+            word = self.text[start:end]
+            near = difflib.get_close_matches(fold(word), self.names, n=1, cutoff=0.75)
+            if near:
+                yield Lint("unknown", start, end, f'"{word}" is no namespace; did you mean "{near[0]}"?', near[0])
+
+    def _repeated(self) -> Iterator[Lint]:
+        seen: set[tuple[str, bool, str]] = set()
+        names: set[tuple[str, bool]] = set()
+        for tag in self.tags:
+            name, value = (tag.namespace.name, tag.negative), tag.value.casefold()
+            if tag.scheduled:
+                continue
+            if (*name, value) in seen:
+                yield Lint("duplicate", tag.start, tag.end, f"{tag.namespace.name}:{tag.value} stands here twice")
+            elif name in names and not tag.namespace.multi:
+                yield Lint("single", tag.start, tag.end, f"{tag.namespace.name} takes one value, and has several here")
+            seen.add((*name, value))
+            names.add(name)
+
+    def _values(self) -> Iterator[Lint]:
+        for tag in self.tags:
+            words = tag.namespace.values
+            if not words or fold(tag.value) in map(fold, words) or NUMBER.fullmatch(tag.value):
+                continue
+            near = difflib.get_close_matches(tag.value.casefold(), words, n=1, cutoff=0.4)
+            hint = f'; did you mean "{near[0]}"?' if near else ""
+            fix = f"{tag.written}:{near[0]}" if near else ""
+            yield Lint("value", tag.start, tag.end, f'{tag.namespace.name} has no value "{tag.value}"{hint}', fix)
+
+
+def scan(text: str, registry: Registry | None = None) -> Scan:
+    """The tags of a prompt, disjoint and in order. Any text is allowed, and trouble is a lint."""
+    if ":" not in text and "：" not in text:
+        return Scan(text)
+    return _Scanner(text, registry or default()).run()
+
+
+@dataclass(eq=False, slots=True)
+class _Frame:
+    """A pair of brackets, or without an opener a part between ANDs.
+
+    `first` and `last` are the indexes of its bracket tokens, `colons` those of its own colons, and `number` that of the
+    colon before a number that ends the frame: a weight, a step or the weight of an AND part.
+    """
+
+    opener: str
+    start: int
+    first: int = -1
+    parent: _Frame | None = None
+    close: int = -1
+    last: int = -1
+    colons: list[int] = field(default_factory=list)
+    number: int = -1
+    bars: bool = False
+    square: bool = False
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the host reads it as prompt editing."""
+        return self.opener == "[" and self.number >= 0 and not self.bars
+
+
+@dataclass(eq=False, slots=True)
+class _Token:
+    """A piece of syntax; a colon also knows the registered name before it, and what stands before that."""
+
+    kind: str
+    start: int
+    end: int
+    frame: _Frame
+    inner: _Frame | None = None
+    namespace: Namespace | None = None
+    name: int = -1
+    bound: str = ""
+    quote: re.Match[str] | None = None
+
+
+@dataclass(frozen=True)
+class _Value:
+    end: int
+    text: str
+    opens: str = ""
+    closes: str = ""
+
+
+class _Scanner:
+    def __init__(self, text: str, registry: Registry) -> None:
+        self.text, self.registry = text, registry
+        self.tokens: list[_Token] = []
+        self.notes: list[Lint] = []
+        self.strangers: list[tuple[int, int]] = []
+
+    def run(self) -> Scan:
+        self._structure()
+        tags: list[Tag] = []
+        done = 0
+        for i, token in enumerate(self.tokens):
+            if token.namespace is not None and token.name >= done:
+                tag = self._tag(i, token, token.namespace)
+                if tag is not None:
+                    tags.append(tag)
+                    done = tag.end
+        top = [one for one in self.tokens if not one.frame.opener]
+        bar = next((one for one in top if one.kind == "|"), None)
+        if bar is not None and tags:
+            self._note("bar", bar.start, bar.end, 'the script "Prompt matrix" would split the prompt at this "|"')
+        return Scan(
+            self.text,
+            tuple(tags),
+            tuple((one.start, one.end) for one in top if one.kind in SEPARATORS or one.kind == "keyword"),
+            tuple(self.notes),
+            tuple(self.strangers),
+            tuple(self.registry.names),
+        )
+
+    def _note(self, code: str, start: int, end: int, message: str) -> None:
+        self.notes.append(Lint(code, start, end, message))
+
+    # --- structure: tokens, brackets and names
+
+    def _structure(self) -> None:
+        text, tokens = self.text, self.tokens
+        frame = _Frame("", 0)
+        depth = dict.fromkeys(OPENERS, 0)
+        skip = 0
+        for match in TOKEN.finditer(text):
+            start, end = match.span()
+            if start < skip:
+                continue
+            kind = text[start] if end - start == 1 else KINDS[text[start]]
+            token = _Token(kind, start, end, frame)
+            if kind in COLONS:
+                self._name(token)
+                frame.colons.append(len(tokens))
+                if token.namespace is not None and (quote := QUOTED.match(text, self._after_blanks(end))) is not None:
+                    token.quote, skip = quote, quote.end()
+            elif kind in OPENERS:
+                square = frame.square or kind == "["
+                frame = token.inner = _Frame(kind, start, len(tokens), frame, square=square)
+                depth[kind] += 1
+            elif kind in CLOSERS and depth[CLOSERS[kind]]:
+                closing = frame
+                while closing.opener != CLOSERS[kind]:  # what was opened inside is never closed
+                    depth[closing.opener] -= 1
+                    closing = closing.parent or closing
+                depth[closing.opener] -= 1
+                self._end(closing, start)
+                closing.last = len(tokens)
+                token.frame = frame = closing.parent or closing
+            elif kind == "|":
+                frame.bars = True
+            elif kind == "network" and self.registry.find(text[start + 1 : text.index(":", start)]) is not None:
+                self._note("network", start, end, "between < and > this is an extra network to the webui, not a tag")
+            elif kind == "keyword":
+                if tokens and tokens[-1].end == start and tokens[-1].namespace is not None:
+                    continue  # a value
+                if match[0] == "AND":
+                    token.frame = self._end_part(frame, start)
+                    frame, depth = _Frame("", end), dict.fromkeys(OPENERS, 0)
+            tokens.append(token)
+        self._end_part(frame, len(text))
+
+    def _end_part(self, frame: _Frame, end: int) -> _Frame:
+        while frame.parent is not None:
+            frame = frame.parent
+        self._end(frame, end)
+        return frame
+
+    def _end(self, frame: _Frame, end: int) -> None:
+        frame.close = end
+        if frame.colons and NUMBER.fullmatch(self.text, self.tokens[frame.colons[-1]].end, end):
+            frame.number = frame.colons[-1]
+
+    def _after_blanks(self, start: int) -> int:
+        return BLANKS.match(self.text, start).end()  # type: ignore[union-attr]  # it matches anything
+
+    def _name(self, token: _Token) -> None:
+        """Looks for a registered name that ends at a colon."""
+        last = self.tokens[-1] if self.tokens else None
+        low = max(last.end if last else 0, token.start - self.registry.longest)
+        window = self.text[low : token.start]
+        words = window.rsplit(None, self.registry.words)
+        if not words or window[-1].isspace():
+            return
+        word = words[-1].lstrip("-")
+        start = token.start - len(word)
+        namespace = self.registry.find(word)
+        if fold(word) in self.registry.tails:
+            for count in range(2, self.registry.words + 1):
+                longer = self.registry.find(" ".join(words[-count:]).lstrip("-"))
+                if longer is not None and len(words) >= count:
+                    namespace, start = longer, low + _start_of(words[-count:], window)
+        bound = self._bound(start, last)
+        if bound and namespace is not None:
+            token.namespace, token.name, token.bound = namespace, start, bound
+        elif bound and not NUMBER.match(self.text, token.end) and not self.text.startswith("//", token.end):
+            self.strangers.append((start, token.start))
+
+    def _bound(self, start: int, last: _Token | None) -> str:
+        """What stands before a name: "start" of a segment, "minus" there, a "colon", or a "blank" in a sentence."""
+        low = last.end if last else 0
+        minus = start > low and self.text[start - 1] == "-"
+        start -= minus
+        edge = start == low
+        if not edge and not self.text[start - 1].isspace():
+            return ""
+        inline = "" if minus or edge else "blank"
+        if self.text[low:start].strip() or (last and last.kind == "escape"):
+            return inline
+        if last and last.kind in COLONS:
+            return "colon" if last.frame.opener == "[" and not minus else inline
+        return "minus" if minus else "start"
+
+    # --- tags
+
+    def _tag(self, i: int, token: _Token, namespace: Namespace) -> Tag | None:
+        """The tag whose colon is token `i`, None where the text is the host's after all."""
+        if token.bound == "colon" and not token.frame.scheduled:
+            return None
+        value = self._quoted(token) if token.quote is not None else self._value(i, token, namespace)
+        if value is None:
+            return None
+        negative = token.bound == "minus"
+        start, end, opens, closes = token.name - negative, value.end, value.opens, value.closes
+        frame = token.frame
+        while frame.opener == "（" and self._alone(frame, start, end):
+            weight = self.text[end : frame.close].replace("：", ":").strip()
+            opens, closes = "(" + opens, closes + weight + ")"
+            start, end, frame = frame.start, frame.close + 1, frame.parent or frame
+        outer, around = (start, end), frame
+        while around.parent is not None and self._alone(around, *outer):
+            outer, around = (around.start, around.close + 1), around.parent
+        if negative and (around.opener or not ENDS.match(self.text, outer[1])):
+            self._note("minus", start, end, "a tag for the negative prompt must stand alone between commas")
+            return None
+        return Tag(
+            start,
+            end,
+            namespace,
+            self.text[token.name : token.start],
+            value.text,
+            negative=negative,
+            quoted=token.quote is not None,
+            inline=token.bound == "blank",
+            opens=opens,
+            closes=closes,
+            outer=outer,
+            scheduled=frame.square,
+        )
+
+    def _alone(self, frame: _Frame, start: int, end: int) -> bool:
+        """Whether a frame holds nothing but what stands at start..end, and colons and numbers."""
+        if frame.close < 0 or frame.bars or not BEFORE.fullmatch(self.text, frame.start + 1, start):
+            return False
+        return AFTER.fullmatch(self.text, end, frame.close) is not None
+
+    def _quoted(self, token: _Token) -> _Value | None:
+        assert token.quote is not None
+        value = ESCAPED.sub(r"\1", token.quote[1]).strip()
+        return _Value(token.quote.end(), value) if value else None
+
+    def _value(self, i: int, token: _Token, namespace: Namespace) -> _Value | None:
+        text, frame = self.text, token.frame
+        start = self._after_blanks(token.end)
+        inline = token.bound == "blank"
+        if inline and start > token.end:
+            return None
+        if text.startswith('"', start):
+            self._note("quote", start, start + 1, "this quotation mark has no second one")
+        if frame.number == i:
+            return self._last_number(token, namespace, start)
+        if namespace.ratio and (ratio := RATIO.match(text, start)):
+            return _Value(ratio.end(), ratio[0])
+        if frame.scheduled and len(frame.colons) == 2 and not self.registry.chosen:
+            message = "this is read as prompt editing; to make it a tag, quote its value or choose a dialect"
+            self._note("ambiguous", token.name, frame.close, message)
+            return None
+        opener = self._opener_at(i + 1, start)
+        if opener is not None and opener.opener in "([" and not _literal(namespace, opener, at_start=True):
+            return self._wrapped(opener, namespace)
+        return self._plain(i, start, namespace, inline)
+
+    def _plain(self, i: int, start: int, namespace: Namespace, inline: bool) -> _Value | None:
+        raw = self.text[start : self._end_of_value(i, start, namespace, inline)].rstrip()
+        if inline:
+            raw = raw.rstrip(SENTENCE_ENDS)
+        token = self.tokens[i]
+        if not raw or raw[0] in COLONS:
+            self._note("empty", token.name, token.end, f"{namespace.name} has no value here")
+            return None
+        if NUMBER.fullmatch(raw) and not namespace.takes(float(raw)):
+            message = f"{raw} is no value of {namespace.name}, so the webui reads it; quote it to make it one"
+            self._note("number", token.name, start + len(raw), message)
+            return None
+        value = ESCAPED.sub(r"\1", raw)
+        return _Value(start + len(raw), value.replace("_", " ") if inline else value)
+
+    def _last_number(self, token: _Token, namespace: Namespace, start: int) -> _Value | None:
+        """`name:number` where the host reads a weight or a step: the end of a group, of prompt editing or a prompt."""
+        raw = self.text[start : token.frame.close].strip()
+        value = namespace.takes(float(raw)) and (not token.frame.opener or abs(float(raw)) > CERTAIN)
+        if token.frame.opener and namespace.domain is not None:
+            what = "a value" if value else "a weight or a step"
+            better = f"({self.text[token.name : token.end]}{raw}:1.0)"
+            self._note("number", token.name, token.frame.close, f"{raw} is read as {what}; write {better} to be sure")
+        return _Value(start + len(raw), raw) if value else None
+
+    def _opener_at(self, i: int, start: int) -> _Frame | None:
+        """The closed frame that opens at `start`, if token `i` opens one there."""
+        if i == len(self.tokens) or self.tokens[i].start != start:
+            return None
+        inner = self.tokens[i].inner
+        return inner if inner is not None and inner.close >= 0 else None
+
+    def _wrapped(self, opener: _Frame, namespace: Namespace) -> _Value | None:
+        """A value in brackets of its own, as in `species:(seal:1.2)`: their weight is the tag's."""
+        frame = opener
+        while (inside := self._opener_at(frame.first + 1, self._after_blanks(frame.start + 1))) is not None:
+            if inside.opener not in "([" or not self._alone(frame, inside.start, inside.close + 1):
+                return None
+            frame = inside
+        low = frame.start + 1
+        high = self.tokens[frame.number].start if frame.number >= 0 else frame.close
+        raw = self.text[low:high].strip()
+        plain = all(one.kind == "escape" or one.end > high for one in self.tokens[frame.first + 1 : frame.last])
+        if not raw or not plain or (NUMBER.fullmatch(raw) and not namespace.takes(float(raw))):
+            return None
+        return _Value(opener.close + 1, ESCAPED.sub(r"\1", raw), self.text[opener.start : low], self.text[high : opener.close + 1])
+
+    def _end_of_value(self, i: int, start: int, namespace: Namespace, inline: bool) -> int:
+        frame = self.tokens[i].frame
+        limit = frame.close if frame.close >= 0 else len(self.text)
+        if inline and (blank := SPACE.search(self.text, start, limit)):
+            limit = blank.start()
+        j = i + 1
+        while j < len(self.tokens) and (token := self.tokens[j]).start < limit:
+            if token.kind in STOPS:
+                return token.start
+            if token.kind in COLONS:
+                if j == frame.number or frame.scheduled:
+                    return token.start
+                if token.namespace is not None and token.bound == "blank":
+                    return token.name
+            inner = token.inner
+            if inner is not None:
+                if not 0 <= inner.close < limit or not _literal(namespace, inner, at_start=token.start == start):
+                    return token.start
+                j = inner.last
+            j += 1
+        return limit
+
+
+def _literal(namespace: Namespace, frame: _Frame, *, at_start: bool) -> bool:
+    """Whether brackets inside a value are part of it."""
+    if frame.opener == "[":
+        return namespace.brackets == "literal"
+    return frame.opener == "{" or (namespace.parens == "literal" and frame.number < 0 and not at_start)
+
+
+def _start_of(words: list[str], window: str) -> int:
+    """Where the last `words` of a text start."""
+    at = len(window)
+    for word in reversed(words):
+        at = window.rindex(word, 0, at)
+    return at + len(words[0]) - len(words[0].lstrip("-"))
