@@ -17,17 +17,17 @@ from modules import paths, script_callbacks
 from starlette.concurrency import run_in_threadpool
 
 from ..errors import OutOfRange, PrismError, UnknownName
-from ..namespaces import lexicon
+from ..namespaces import json_form, lexicon
 from ..namespaces.lexicon import Entry, Lexicon, Shelf
 from ..namespaces.registry import Namespace, Registry
-from ..namespaces.render import Options, Rendered, render_pair
+from ..namespaces.render import Options, render_pair
+from . import rendering
 
 PREFIX = "/prism/v1/namespaces"
 LONGEST = 1_000_000  # characters of a prompt
 LARGEST = 16 * LONGEST  # bytes of a request: JSON may write a character in many
 MOST = 200  # completions
 NOT_JSON, TOO_LARGE, NOT_USABLE = 400, 413, 422
-SHOWN = ("color", "parens", "brackets", "domain", "ratio", "type", "multi", "values")
 SHIPPED = Path(lexicon.__file__).with_name("data") / "lexicon"
 BOARDS = ("danbooru.csv", "e621.csv")  # the files of tagcomplete whose categories are namespaces
 
@@ -64,7 +64,7 @@ def register(registry: Callable[[str], Registry], options: Callable[[Mapping[str
 def files() -> Iterator[Path]:
     """The CSV files of values: shipped ones, the user's, and those of tagcomplete where that is installed."""
     yield from sorted(SHIPPED.glob("*.csv"))
-    yield from sorted((Path(paths.data_path).absolute() / "prism" / "namespaces").glob("*.csv"))
+    yield from rendering.user_files("csv")
     for folder in sorted(Path(paths.extensions_dir).absolute().glob("*tagcomplete*/tags")):
         yield from (folder / name for name in BOARDS)
 
@@ -75,7 +75,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     def registry(request: Request) -> JSONResponse:
         """The namespaces of ?dialect=, and every way to write their names."""
-        return answered(lambda: registry_answer(service.registry(request.query_params.get("dialect", ""))))
+        return answered(lambda: json_form.registry(service.registry(request.query_params.get("dialect", ""))))
 
     def complete(request: Request) -> JSONResponse:
         """Values of ?namespace= for what was ?typed= so far, at most ?limit= of them."""
@@ -118,19 +118,7 @@ def problem(status: int, error: Exception) -> JSONResponse:
     return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status)
 
 
-# --- registry and completion
-
-
-def registry_answer(registry: Registry) -> dict[str, Any]:
-    """A registry as the page needs it."""
-    return {
-        "names": {folded: one.name for folded, one in registry.names.items()},
-        "namespaces": {
-            name: {field: getattr(one, field) for field in SHOWN} for name, one in registry.namespaces.items()
-        },
-        "chosen": registry.chosen,
-        "digest": registry.digest,
-    }
+# --- completion
 
 
 def completions(registry: Registry, values: Lexicon, namespace: str, typed: str, limit: str) -> list[dict[str, Any]]:
@@ -192,28 +180,4 @@ def fields_of(body: bytes) -> dict[str, Any]:
 def rendered(service: Service, given: dict[str, Any]) -> dict[str, Any]:
     """A pair of prompts rendered as a job would, with settings of the request over those of the panel."""
     settings = {name: value for name, value in given.items() if name not in ("prompt", "negative")}
-    return rendered_answer(render_pair(given["prompt"], given["negative"], service.options(settings)))
-
-
-def rendered_answer(found: Rendered) -> dict[str, Any]:
-    """What was rendered, tag by tag; positions are those of the text that was given, in characters."""
-    return {
-        "prompt": found.prompt,
-        "negative": found.negative,
-        "tags": [
-            {
-                "side": side,
-                "start": tag.start,
-                "end": tag.end,
-                "namespace": tag.namespace.name,
-                "value": tag.value,
-                "text": text,
-                "place": place,
-            }
-            for tag, text, _, place, side in found.said
-        ],
-        "lints": [
-            {"side": side, "code": lint.code, "start": lint.start, "end": lint.end, "message": lint.message}
-            for side, lint in found.lints
-        ],
-    }
+    return json_form.rendered(render_pair(given["prompt"], given["negative"], service.options(settings)))

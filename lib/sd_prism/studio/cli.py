@@ -69,6 +69,14 @@ def parser() -> argparse.ArgumentParser:
         for flag, keywords in panel.options():
             group.add_argument(flag, **keywords)
 
+    render = commands.add_parser("render", help="print a prompt as a model's text encoder should get it")
+    render.add_argument("prompt")
+    render.add_argument("--negative", default="", help="the negative prompt, printed on a second line")
+    render.add_argument("--dialect", help="how the model's training texts were written (default: as the prompt is)")
+    render.add_argument("--target", default="a1111", help="the program that will read it")
+    render.add_argument("--strength", default="", help="weights by namespace, such as species=1.2")
+    render.add_argument("--json", action="store_true", help="print what became of every tag as JSON")
+
     test = commands.add_parser("test", help="run every test; further options go to pytest", allow_abbrev=False)
     test.add_argument("--webui", type=Path, action="append", default=[], help="also test in the webui of this folder")
     test.add_argument("--webui-python", type=Path, help="the webuis' Python (default: the one of their own venv)")
@@ -82,8 +90,10 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_arguments(look)
 
     bench = commands.add_parser("bench", help="measure speed against the floor and the peers' method")
-    bench.add_argument("what", nargs="?", choices=["freeu", "studio"], default="freeu")
+    bench.add_argument("what", nargs="?", choices=["freeu", "namespaces", "studio"], default="freeu")
     bench.add_argument("--json", action="store_true")
+    bench.add_argument("--webui", type=Path, help="namespaces: also measure the prompt parser of the webui there")
+    bench.add_argument("--webui-python", type=Path, help="that webui's Python (default: the one of its own venv)")
     return top
 
 
@@ -193,6 +203,31 @@ def _generate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
+def _render(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    from ..namespaces import json_form
+    from ..namespaces.registry import for_dialect
+    from ..namespaces.render import Options, render_pair
+    from ..settings.namespaces import by_namespace, strengths
+
+    registry = for_dialect(args.dialect or "pass", chosen=args.dialect is not None)
+    options = Options(
+        dialect=args.dialect or "pass",
+        target=args.target,
+        registry=registry,
+        strength=by_namespace(strengths(args.strength), registry),
+    )
+    found = render_pair(args.prompt, args.negative, options)
+    if args.json:
+        print(json.dumps(json_form.rendered(found), ensure_ascii=False, indent=2))
+        return 0
+    print(found.prompt)
+    if found.negative:
+        print(found.negative)
+    for side, lint in found.lints:
+        print(f"prism: {side} {lint.start} to {lint.end}: {lint.message}", file=sys.stderr)
+    return 0
+
+
 def _check_out(file: Path) -> None:
     """Whether the picture can be kept, before it is drawn."""
     if file.suffix.lower() != ".png" or file.is_dir():
@@ -270,7 +305,13 @@ def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from importlib import import_module
 
     bench = import_module(f"sd_prism.bench.{args.what}")
-    found = bench.run()
+    webui = {}
+    if args.webui:
+        if args.what != "namespaces":
+            raise PrismError("--webui is for bench namespaces; no other benchmark looks at a webui")
+        folder = args.webui.resolve()
+        webui = {"webui": folder, "python": _webui_python(folder, args.webui_python)}
+    found = bench.run(**webui)
     print(json.dumps(found, indent=2) if args.json else bench.table(found["rows"]))
     return 0
 
@@ -278,6 +319,7 @@ def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
 COMMANDS = {
     "studio": _studio,
     "generate": _generate,
+    "render": _render,
     "test": _test,
     "inspect": _inspect,
     "doctor": _doctor,

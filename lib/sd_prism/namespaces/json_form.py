@@ -1,0 +1,47 @@
+"""What was rendered, and by which registry, as JSON: the same for a page, a script and the command line.
+
+Positions are code points of the text that was given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .registry import Registry
+from .render import Rendered
+
+SHOWN = ("color", "parens", "brackets", "domain", "ratio", "type", "multi", "values")
+
+
+def registry(found: Registry) -> dict[str, Any]:
+    """Every way to write a name, and what a page needs to find tags and to draw them."""
+    return {
+        "names": {folded: one.name for folded, one in found.names.items()},
+        "namespaces": {name: {key: getattr(one, key) for key in SHOWN} for name, one in found.namespaces.items()},
+        "chosen": found.chosen,
+        "digest": found.digest,
+    }
+
+
+def rendered(found: Rendered) -> dict[str, Any]:
+    """Both prompts, what each tag became and where, and the remarks."""
+    return {
+        "prompt": found.prompt,
+        "negative": found.negative,
+        "tags": [
+            {
+                "side": side,
+                "start": tag.start,
+                "end": tag.end,
+                "namespace": tag.namespace.name,
+                "value": tag.value,
+                "text": text,
+                "place": place,
+            }
+            for tag, text, _, place, side in found.said
+        ],
+        "lints": [
+            {"side": side, "code": lint.code, "start": lint.start, "end": lint.end, "message": lint.message}
+            for side, lint in found.lints
+        ],
+    }
