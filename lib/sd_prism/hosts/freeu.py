@@ -13,7 +13,7 @@ from .. import infotext
 from ..errors import PrismError
 from ..freeu import others
 from ..settings import FREEU, Value
-from .progress import progress
+from .progress import progress, steps_taken
 from .undo import undo
 from .webui import PanelHost, family, log
 
@@ -88,7 +88,7 @@ def before_sampling(p: Any) -> None:
 
     hires = bool(getattr(p, "is_hr_pass", False))
     try:
-        settings = freeu.FreeU.of(values, steps=_steps(p, hires))
+        settings = freeu.FreeU.of(values, steps=steps_taken(p, hires))
         _refuse_other_unet()
         if settings.compatible:
             where = progress.calls_through_all_passes
@@ -149,15 +149,6 @@ def _explain(p: Any, preset: str) -> None:
 
     if preset in PRESETS and PRESETS[preset].note:
         host.remark(p, PRESETS[preset].note)
-
-
-def _steps(p: Any, hires: bool) -> int:
-    """The steps that this pass will take."""
-    if hires:
-        return int(p.hr_second_pass_steps or p.steps)
-    if getattr(p, "init_images", None) and not shared.opts.img2img_fix_steps:
-        return int(min(p.denoising_strength, 0.999) * p.steps) + 1
-    return int(p.steps)
 
 
 def _enlarged(p: Any) -> float:

@@ -69,3 +69,12 @@ def _sigma(alpha: float) -> float:
 
 
 progress = Progress()
+
+
+def steps_taken(p: Any, hires: bool) -> int:
+    """The steps that this pass will take."""
+    if hires:
+        return int(p.hr_second_pass_steps or p.steps)
+    if getattr(p, "init_images", None) and not shared.opts.img2img_fix_steps:
+        return int(min(p.denoising_strength, 0.999) * p.steps) + 1
+    return int(p.steps)
