@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from safetensors.torch import save_file
-from sd_prism.studio import ldm_keys
+from sd_prism.merge import ldm_keys
 
 ATTENTION = {"sd1": (True, True, True, False), "sd2": (True, True, True, False), "sdxl": (False, True, True)}
 DEPTH = {"sd1": [1, 1, 1, 1], "sd2": [1, 1, 1, 1], "sdxl": [1, 2, 3]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from safetensors.torch import save_file
-from sd_prism.studio import ldm_keys
+from sd_prism.merge import ldm_keys
 
 RANK, ALPHA = 4, 2.0
 LAYERS = (torch.nn.Linear, torch.nn.Conv2d)

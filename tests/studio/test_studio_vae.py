@@ -10,7 +10,8 @@ from checkpoints import Original
 from jobs import draw, pixels
 from safetensors.torch import save_file
 from sd_prism.errors import PrismError
-from sd_prism.studio import host, ldm_keys
+from sd_prism.merge import ldm_keys
+from sd_prism.studio import host
 
 
 def with_other_vae(original):

@@ -13,7 +13,7 @@ import torch
 from checkpoints import ATTENTION, OPEN_PREFIX, POOLED, Original, small_unet
 from safetensors.torch import save_file
 from sd_prism.errors import PrismError
-from sd_prism.studio import ldm_keys
+from sd_prism.merge import ldm_keys
 from sd_prism.studio.checkpoint import load, predicts_v
 from sd_prism.studio.header import Sidecar, family_config, inspect
 from sd_prism.studio.model_config import unet_config

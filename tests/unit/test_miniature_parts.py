@@ -4,11 +4,11 @@ import random
 
 import pytest
 import torch
+from sd_prism.merge import ldm_keys
 from sd_prism.miniatures import world
 from sd_prism.miniatures.muon import orthogonalise
 from sd_prism.miniatures.train import alphas_cumprod, pictures, tokenize
 from sd_prism.miniatures.vae import DDCONFIG, REAL, VAE, ConstNorm, K, ldm_state
-from sd_prism.studio import ldm_keys
 from sd_prism.studio.checkpoint import starting_at
 from sd_prism.studio.model_config import vae_config
 from torch import nn

@@ -69,7 +69,7 @@ def config(text_model: str) -> dict[str, Any]:
 
 def state(work: Path) -> dict[str, Tensor]:
     """The whole checkpoint in LDM's names, fp32, from a training folder."""
-    from ..studio.ldm_keys import unet_to_ldm
+    from ..merge.ldm_keys import unet_to_ldm
 
     vae = VAE()
     final = work / "vae-final.pt"

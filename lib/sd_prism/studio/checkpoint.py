@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sd_prism.errors import PrismError
-from sd_prism.studio import ldm_keys
+from sd_prism.merge import ldm_keys
 from sd_prism.studio.denoiser import Denoiser, scaled_linear_alphas, zero_terminal_snr
 from sd_prism.studio.header import (
     BETA_END,

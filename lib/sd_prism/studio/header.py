@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sd_prism.errors import PrismError
-from sd_prism.studio import ldm_keys
+from sd_prism.merge import ldm_keys
 
 CONFIGS = Path(__file__).with_name("configs")
 FAMILIES = ("sd1", "sd2", "sdxl")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sd_prism.errors import PrismError
-from sd_prism.studio import ldm_keys
+from sd_prism.merge import ldm_keys
 from sd_prism.studio.lora_kinds import Change
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sd_prism.errors import PrismError
-from sd_prism.studio import ldm_keys
+from sd_prism.merge import ldm_keys
 from sd_prism.studio.header import Shapes, Sidecar
 
 VOCABULARY_SIZE = 49408

@@ -93,6 +93,16 @@ class UNetShape:
             raise PrismError(f"this UNet's levels are built unevenly ({levels}); expected SD 1, SD 2 or SDXL's layout")
         return cls(len(levels[0]), tuple(level[0] for level in levels))
 
+    @classmethod
+    def of_diffusers(cls, names: Iterable[str]) -> UNetShape:
+        """Read from diffusers' names of a UNet."""
+        found = {
+            m.groups() for m in (re.match(r"down_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.", x) for x in names) if m
+        }
+        levels = range(1 + max((int(level) for level, _, _ in found), default=-1))
+        layers = 1 + max((int(k) for _, kind, k in found if kind == "resnets"), default=1)
+        return cls(layers, tuple((str(level), "attentions", "0") in found for level in levels))
+
 
 def unet_to_diffusers(name: str, shape: UNetShape = UNetShape()) -> str:
     """An LDM UNet name ("input_blocks.1.0.in_layers.2.weight") as diffusers writes it."""

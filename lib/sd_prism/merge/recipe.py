@@ -1,0 +1,363 @@
+"""What to merge, as a value: a base and ordered terms. It prints as one line, which reads back. No torch here.
+
+    neon.safetensors:0.5                              half of neon in every block
+    neon:GRAD_V:IN04=0.3,M00=1                        a preset, and two blocks of their own
+    neon:0.5:BASE=0,/attn2=1,IN00-IN05/norm=0:step=5-20
+    "a+b":0.3 + "anime"-"base":0.6:add                more terms; a difference of two models
+    flat.safetensors + neon.safetensors:0.5           a base of its own, instead of the loaded model
+
+A term is MODEL:WEIGHT[:BLOCK=w,BLOCK=w][:option=value]...; see `Recipe.parse` for quoting.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import OutOfRange, PrismError, UnknownName
+from ..schedule import Curve
+from . import presets
+from .blocks import BASE, VAE, Layout
+from .select import Selector
+
+LOADED = "A"  # the base where a recipe names none: the model that the host has loaded
+LIMIT = 10.0
+Weight = float | str | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a term changes the weights.
+
+    Attributes:
+        minus: whether the term needs a third model, "no", "yes" or "may".
+        options: name -> default, lowest, highest.
+    """
+
+    name: str
+    title: str
+    minus: str = "no"
+    options: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+
+SEED = {"seed": (0.0, 0.0, 2.0**53)}
+BETA = (0.0, 0.0, 1.0)
+MODES: Mapping[str, Mode] = MappingProxyType(
+    {
+        mode.name: mode
+        for mode in (
+            Mode("sum", "Weighted sum", aliases=("weighted_sum", "weight_sum", "normal")),
+            Mode("add", "Add difference", "yes", aliases=("add_difference",)),
+            Mode("train", "Train difference", "yes", aliases=("train_difference", "traindifference")),
+            Mode("smooth", "Smooth add", "yes", aliases=("smooth_add", "smoothadd")),
+            Mode("cosine_a", "Cosine A", aliases=("cosinea",)),
+            Mode("cosine_b", "Cosine B", aliases=("cosineb",)),
+            Mode("slerp", "Spherical"),
+            Mode("swap", "Tensor swap", options={"beta": BETA}, aliases=("tensor", "tensor_swap")),
+            Mode("dare", "DARE", "may", {"keep": (0.5, 0.0, 1.0), **SEED}),
+            Mode("ties", "TIES", "may", {"keep": (0.2, 0.0, 1.0)}),
+            Mode("extract", "Extract", "yes", {"beta": BETA, "gamma": (1.0, 0.0, 10.0)}),
+        )
+    }
+)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps at which a term holds: from `start` up to, not with, `stop`, counted from 0; None is the run's end.
+
+    With `fraction` both are parts of the run, 0.0 its first step and 1.0 behind its last.
+    """
+
+    start: float = 0
+    stop: float | None = None
+    fraction: bool = False
+
+    def __post_init__(self) -> None:
+        for name, given in (("start", self.start), ("stop", self.stop)):
+            if given is not None and not 0 <= given <= (1 if self.fraction else 10_000):
+                raise OutOfRange(name, given, 0, 1 if self.fraction else 10_000, "step=start-stop")
+        if self.stop is not None and self.start >= self.stop:
+            raise PrismError(f"step={self} ends before it starts; exchange the two numbers")
+
+    def strength(self, step: int, steps: int) -> float:
+        """1 where the term holds at `step` of `steps`, else 0."""
+        at = step / max(steps, 1) if self.fraction else step
+        return float(self.start <= at and (self.stop is None or at < self.stop))
+
+    def __str__(self) -> str:
+        return f"{self._number(self.start)}-{'' if self.stop is None else self._number(self.stop)}"
+
+    def _number(self, value: float) -> str:
+        return repr(float(value)) if self.fraction else str(int(value))
+
+
+@dataclass(frozen=True)
+class Term:
+    """One model's part in a merge.
+
+    Attributes:
+        model: the name of its file, as the sources know it.
+        weight: a number for every tensor, a preset's name, or a list for the blocks that presets run over, first to
+            last; a list one longer begins with BASE. Presets and lists give TIME_EMBED, LABEL_EMB the first block's
+            weight, OUT the last one's, VAE that of BASE.
+        scale: factor of a preset's or list's weights.
+        rules: selectors with their own weights, see `Selector`; names win over blocks, later rules over earlier ones.
+        mode: a key of `MODES`.
+        minus: the model that is subtracted, for the modes with a difference.
+        include, exclude: selectors; what is not included, or excluded, stays as it is.
+        when: the steps at which the term holds, or its strength over the run; None is always.
+        options: the mode's own numbers, where they are not the usual ones.
+    """
+
+    model: str
+    weight: Weight = 0.0
+    rules: tuple[tuple[Selector, float], ...] = ()
+    mode: str = "sum"
+    minus: str = ""
+    scale: float = 1.0
+    include: tuple[Selector, ...] = ()
+    exclude: tuple[Selector, ...] = ()
+    when: Steps | Curve | None = None
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise PrismError("A term needs a model; write MODEL:WEIGHT, such as neon:0.5")
+        mode = MODES[find_mode(self.mode)]
+        if self.minus and mode.minus == "no":
+            raise PrismError(f'The mode "{mode.name}" subtracts no model; leave "{self.minus}" away, or use add')
+        weight, scale = _weight(self.weight), number("scale", self.scale)
+        if isinstance(weight, float):
+            weight, scale = number("weight", weight * scale), 1.0
+        rules = {selector: number(f"weight of {selector}", value) for selector, value in self.rules}
+        for name, value in {
+            "mode": mode.name,
+            "weight": weight,
+            "scale": scale,
+            "rules": tuple(rules.items()),
+            "options": _options(mode, self.options),
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def option(self, name: str) -> float:
+        """A number of the mode's own."""
+        return dict(self.options).get(name, MODES[self.mode].options[name][0])
+
+    def levels(self, layout: Layout) -> dict[str, float]:
+        """The weight of each block of a model, from `weight` and the rules about whole blocks."""
+        levels = dict.fromkeys(layout.blocks, self.weight) if isinstance(self.weight, float) else self._spread(layout)
+        for selector, weight in self.rules:
+            if not selector.piece:
+                levels.update(dict.fromkeys(selector.blocks(layout), weight))
+        return levels
+
+    def exceptions(self, layout: Layout) -> dict[str, float | None]:
+        """LDM names of tensors that do not follow their block: with a weight of their own, or None for untouched."""
+        found: dict[str, float | None] = {}
+        for selector, weight in self.rules:
+            if selector.piece:
+                found.update(dict.fromkeys(_picked(selector, layout), weight))
+        if self.include:
+            kept = {name for selector in self.include for name in _picked(selector, layout)}
+            found.update(dict.fromkeys((name for name in layout.homes if name not in kept), None))
+        for selector in self.exclude:
+            found.update(dict.fromkeys(_picked(selector, layout), None))
+        return found
+
+    def weights(self, layout: Layout) -> dict[str, float]:
+        """LDM name -> weight, of the tensors that the term touches."""
+        levels, exceptions = self.levels(layout), self.exceptions(layout)
+        weights = {name: exceptions.get(name, levels[block]) for name, block in layout.homes.items()}
+        return {name: weight for name, weight in weights.items() if weight is not None}
+
+    def strength(self, step: int, steps: int) -> float:
+        """The factor of all weights at `step` of `steps`."""
+        if isinstance(self.when, Curve):
+            return self.when(step / max(steps, 1))
+        return self.when.strength(step, steps) if self.when else 1.0
+
+    def at(self, strength: float) -> Term:
+        """The same all through the run, its weights times `strength`."""
+        rules = tuple((selector, weight * strength) for selector, weight in self.rules)
+        return replace(self, scale=self.scale * strength, rules=rules, when=None)
+
+    def _spread(self, layout: Layout) -> dict[str, float]:
+        spine = layout.spine
+        base, weights = _list(self.weight, layout) if isinstance(self.weight, tuple) else _preset(self.weight, layout)
+        first, last = (weights[0], weights[-1]) if weights else (0.0, 0.0)
+        levels = dict(zip(spine, weights))
+        for block in layout.blocks:
+            levels.setdefault(block, base if block in (BASE, VAE) else last if block == "OUT" else first)
+        return {block: levels[block] * self.scale for block in layout.blocks}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A base and what is merged into it, term after term; plain sums that stand together add up to one sum.
+
+    `base` is the loaded model ("A") where nothing else is said.
+    """
+
+    terms: tuple[Term, ...] = ()
+    base: str = LOADED
+
+    def __post_init__(self) -> None:
+        if self.base != LOADED and not self.terms:
+            raise PrismError(f'"{self.base}" has nothing to be merged with; add a term, such as "{self.base} + B:0.5"')
+
+    @classmethod
+    def parse(cls, text: str, lists: Mapping[str, tuple[float, ...]] = MappingProxyType({})) -> Recipe:
+        """Read the one-line form; empty text is the empty recipe.
+
+        Terms are joined by " + ", with blanks around the sign. A name with ":" or " + " in it, or one of a pair
+        ("B"-"C"), stands in double quotes, a quote in it doubled; the colon of a drive (C:\\models\\b) needs none.
+
+        Args:
+            lists: the user's own presets by name; their weights become part of the recipe.
+
+        Raises PrismError that says where.
+        """
+        from .grammar import parse
+
+        return parse(text, lists)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+        """The inverse of `to_json`; raises PrismError that names the entry."""
+        from .codec import load
+
+        return load(data)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; what is as usual is left out."""
+        from .codec import dump
+
+        return dump(self)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of all files, the base first unless it is the loaded model."""
+        used = [name for term in self.terms for name in (term.model, term.minus) if name]
+        return tuple(dict.fromkeys(([] if self.base == LOADED else [self.base]) + used))
+
+    def resolve(self, known: Iterable[str]) -> Recipe:
+        """With `B-C` read as two models where no file has the whole name; raises UnknownName for a missing model."""
+        names = list(known)
+        for name in [] if self.base in (LOADED, *names) else [self.base]:
+            raise UnknownName("model", name, names)
+        return replace(self, terms=tuple(_resolved(term, names) for term in self.terms))
+
+    def run(self, steps: int, states: int = 8) -> tuple[Recipe, ...]:
+        """What holds at each of `steps` steps: recipes without `when`, at most `states` different ones.
+
+        The first and the last are exact; where the curves ask for more states, steps share the nearest one.
+        """
+        exact = [tuple(term.strength(step, steps) for term in self.terms) for step in range(steps)]
+        kinds = list(dict.fromkeys(exact))
+        if len(kinds) > states:
+            whole = len(kinds) - 1
+            share = max(states - 1, 1)
+            near = {kind: kinds[round(round(i * share / whole) * whole / share)] for i, kind in enumerate(kinds)}
+            exact = [near[kind] for kind in exact]
+        made = {kind: self._at(kind) for kind in dict.fromkeys(exact)}
+        return tuple(made[kind] for kind in exact)
+
+    def _at(self, strengths: tuple[float, ...]) -> Recipe:
+        terms = tuple(term.at(strength) for term, strength in zip(self.terms, strengths) if strength)
+        return Recipe(terms, self.base) if terms else Recipe()
+
+    def __str__(self) -> str:
+        """The text that `parse` reads."""
+        from .grammar import written
+
+        return written(self)
+
+
+def find_mode(given: str) -> str:
+    """A mode's name from any spelling; raises UnknownName."""
+    name = given.strip().lower().replace(" ", "_").replace("-", "_")
+    for mode in MODES.values():
+        if name == mode.name or name in mode.aliases or name == mode.title.lower().replace(" ", "_"):
+            return mode.name
+    raise UnknownName("merge mode", given, MODES)
+
+
+def number(what: str, given: Any) -> float:
+    """A weight; raises PrismError for what is no number, OutOfRange beyond +-10."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
+        raise PrismError(f"{what} is {given!r}; expected a number, such as 0.5")
+    if abs(given) > LIMIT:
+        raise OutOfRange(what, given, -LIMIT, LIMIT, "block merge")
+    return float(given) + 0.0  # -0.0 and 0.0 are one weight
+
+
+def _weight(given: Weight) -> Weight:
+    if isinstance(given, str):
+        name = presets.find(given)
+        if name is None:
+            raise UnknownName("preset", given, presets.PRESETS)
+        return name
+    if isinstance(given, tuple):
+        return tuple(number(f"weight {i + 1} of the list", one) for i, one in enumerate(given))
+    return number("weight", given)
+
+
+def _options(mode: Mode, given: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
+    """Sorted, without the usual ones."""
+    options = {}
+    for name, value in given:
+        if name not in mode.options:
+            raise UnknownName(f'option of the mode "{mode.name}"', name, mode.options)
+        usual, low, high = mode.options[name]
+        if not low <= value <= high:
+            raise OutOfRange(name, value, low, high, f"mode {mode.name}")
+        if value != usual:
+            options[name] = float(value)
+    return tuple(sorted(options.items()))
+
+
+def _preset(name: str, layout: Layout) -> tuple[float, tuple[float, ...]]:
+    preset = presets.PRESETS[name]
+    return preset.base, preset.weights(len(layout.spine))
+
+
+def _list(weights: tuple[float, ...], layout: Layout) -> tuple[float, tuple[float, ...]]:
+    """(BASE, weights of the blocks); SD's 25 serve SDXL without IN09-11 and OUT09-11, as in supermerger."""
+    count, given = len(layout.spine), len(weights)
+    if count == presets.SDXL and given in (presets.SD, presets.SD + 1):
+        base, rest = (weights[0], weights[1:]) if given > presets.SD else (0.0, weights)
+        return base, rest[:9] + rest[12:22]
+    if given == count:
+        return 0.0, weights
+    if given == count + 1:
+        return weights[0], weights[1:]
+    raise PrismError(
+        f"a list of {given} weights does not fit {layout.title}; expected {count} for {layout.spine[0]} to "
+        f"{layout.spine[-1]}, or {count + 1} with BASE first"
+    )
+
+
+def _picked(selector: Selector, layout: Layout) -> Iterator[str]:
+    blocks = set(selector.blocks(layout))
+    return (name for name, block in layout.homes.items() if block in blocks and selector.matches(name))
+
+
+def _resolved(term: Term, known: list[str]) -> Term:
+    wants = MODES[term.mode].minus
+    if term.model not in known and wants != "no" and not term.minus:
+        for dash in re.finditer("-", term.model):
+            model, minus = term.model[: dash.start()].strip(), term.model[dash.end() :].strip()
+            if model in known and minus in known:
+                return replace(term, model=model, minus=minus)
+    for name in (term.model, term.minus):
+        if name and name not in known:
+            raise UnknownName("model", name, known)
+    if wants == "yes" and not term.minus:
+        raise PrismError(f'The mode "{term.mode}" needs a model to subtract; write {term.model}-C:0.5:{term.mode}')
+    return term
