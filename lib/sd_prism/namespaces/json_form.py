@@ -30,18 +30,25 @@ def rendered(found: Rendered) -> dict[str, Any]:
         "negative": found.negative,
         "tags": [
             {
-                "side": side,
-                "start": tag.start,
-                "end": tag.end,
-                "namespace": tag.namespace.name,
-                "value": tag.value,
-                "text": text,
-                "place": place,
+                "side": one.side,
+                "start": one.tag.start,
+                "end": one.tag.end,
+                "namespace": one.tag.namespace.name,
+                "value": one.tag.value,
+                "text": one.plain,
+                "place": one.place,
             }
-            for tag, text, _, place, side in found.said
+            for one in found.spoken
         ],
         "lints": [
-            {"side": side, "code": lint.code, "start": lint.start, "end": lint.end, "message": lint.message}
+            {
+                "side": side,
+                "code": lint.code,
+                "start": lint.start,
+                "end": lint.end,
+                "message": lint.message,
+                "fix": lint.fix,
+            }
             for side, lint in found.lints
         ],
     }
