@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -172,19 +173,35 @@ def engine(tiny_host):
     shared.opts.data.update(settings)
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """The app in a client, with its data folder and its recorder; one for all tests of a file."""
+@contextmanager
+def serving(folder: Path, **options):
+    """The app in a client, with its data folder."""
     from fastapi.testclient import TestClient
     from sd_prism.studio import server
 
-    folder = tmp_path_factory.mktemp("served")
     with pytest.MonkeyPatch.context() as patch:
-        data, recorder = make_data(folder / "data", patch), make_recorder(folder / "recorder")
-        app = server.build(data_dir=data, extensions=[recorder.folder], builtin=False)
+        data = make_data(folder / "data", patch)
+        app = server.build(data_dir=data, **options)
         with TestClient(app) as client:
-            yield SimpleNamespace(app=app, client=client, data=data, recorder=recorder)
+            yield SimpleNamespace(app=app, client=client, data=data)
         host.close_host()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The app with a recorder and none of Prism's scripts; one for all tests of a file."""
+    folder = tmp_path_factory.mktemp("served")
+    recorder = make_recorder(folder / "recorder")
+    with serving(folder, extensions=[recorder.folder], builtin=False) as app:
+        app.recorder = recorder
+        yield app
+
+
+@pytest.fixture(scope="module")
+def served_prism(tmp_path_factory):
+    """The app with Prism's scripts; one for all tests of a file."""
+    with serving(tmp_path_factory.mktemp("served")) as app:
+        yield app
 
 
 @pytest.fixture(scope="module")
