@@ -35,7 +35,7 @@ GROWTH = 2.5  # times as long for twice the length
 ROUNDS, SECONDS = 20, 0.3
 TOO_LONG = 5.0  # seconds that a webui's parser is waited for
 VALUES = 140_000
-HOSTILE = 20_000  # characters
+HOSTILE, MEGABYTE = 20_000, 1_000_000  # characters
 
 WORDS = """\
 long short wavy loose torn small big shiny frilled striped plaid floral lace folded open tied
@@ -67,11 +67,12 @@ FAMILIES: dict[str, Callable[[list[str]], list[str]]] = {
     "every 6th ((x, unbalanced": every(6, lambda tag, other, n: f"(({tag}"),
 }
 WITHOUT_TAGS = ("plain tags", "every 3rd (x:1.n)")
-PIECES = ("(", "[", "\\", "species:", '"', ":", "a:b|", " ", "species:海豹, （a：", "(species:seal, 1:1.2), [a|b:3], ")
+PIECES = ("(", "[", "\\", "species:", '"', ":", "a:b|", " ", "species:海豹, （a：")
 """What hostile prompts repeat."""
+MIXED = "(species:seal:1.2), [a|b:3], "
 
 
-def prompts(sizes: Iterable[int] = SIZES) -> dict[str, dict[int, str]]:
+def prompts(sizes: Iterable[int]) -> dict[str, dict[int, str]]:
     """By family and number of CLIP tokens."""
     from ..studio.tokens import Vocabulary
 
@@ -79,7 +80,7 @@ def prompts(sizes: Iterable[int] = SIZES) -> dict[str, dict[int, str]]:
     made: dict[str, dict[int, str]] = {}
     for family, change in FAMILIES.items():
         changed = change(plain)
-        lengths = [len(ids) + 1 for ids in vocabulary.ids(changed)]  # with its comma
+        lengths = [len(ids) for ids in vocabulary.ids([f"{tag}," for tag in changed])]
         made[family] = {size: ", ".join(changed[: count_of(lengths, size)]) for size in sizes}
     return made
 
@@ -96,12 +97,12 @@ def count_of(lengths: list[int], size: int) -> int:
 
 def run(webui: Path | None = None, python: Path | None = None) -> dict[str, Any]:
     """Rows of milliseconds and growth with their targets; `webui` with its `python` adds that webui's parser."""
-    made = prompts()
+    made = prompts(SIZES)
     times = times_of(made) if webui is None else asked(webui, python or Path(sys.executable), made)
     rows = [scan_row(family, size, ms) for family, sizes in times.items() for size, ms in sizes.items()]
-    rows += [gate_row(family, made[family][size], size) for family in WITHOUT_TAGS for size in (750, 7500)]
+    rows += [gate_row(family, made[family][size], size) for family in WITHOUT_TAGS for size in TARGETS]
     rows += [growth_row(piece, HOSTILE) for piece in PIECES]
-    rows += [growth_row(PIECES[-1], 500_000)]
+    rows += [growth_row(MIXED, MEGABYTE // 2)]
     rows += [import_row(), *completion_rows(VALUES)]
     return report("namespaces", rows)
 
