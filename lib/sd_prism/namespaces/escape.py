@@ -14,7 +14,7 @@ TARGETS = ("a1111", "sdnext", "sdnext_a1111", "comfyui", "studio")
 """A1111's family; SD.Next's native parser and its A1111 mode; ComfyUI's weights; the studio."""
 
 KEYWORD = re.compile(r"\b(?:AND|BREAK)\b")
-SYNTAX = re.compile(r"[\\()\[\]:|]")
+BACKSLASHED = {ord(one): f"\\{one}" for one in "\\()[]:|"}
 NUMBER_NEXT = re.compile(r"(\\:\s*)([+\-.0-9])")
 BRACKET = re.compile(r"[()]")
 WEIGHT_LIKE = re.compile(r":\s*[-+.\d]+\s*\Z")
@@ -28,8 +28,9 @@ WORDS = {"AND": "A\U000f0000ND", "BREAK": "B\U000f0000REAK"}
 def escape(value: str, target: str = "a1111") -> str:
     """`value` in the syntax of a host, which reads it as `value` in every context.
 
-    A1111's family reads AND and BREAK as words only in small letters, which is the same to CLIP. SD.Next's native parser
-    drops emoji, quotes and bars whatever is written. ComfyUI needs an explicit weight around a value that ends like one.
+    A1111's family reads AND and BREAK as words only in small letters, which is the same to CLIP. SD.Next's native
+    parser drops emoji, quotes and bars whatever is written. ComfyUI needs an explicit weight around a value that ends
+    like one.
     """
     if target == "studio":
         return literal(value)
@@ -38,8 +39,10 @@ def escape(value: str, target: str = "a1111") -> str:
         return f"({text}:1.0)" if WEIGHT_LIKE.search(value) else text
     if target not in TARGETS:
         raise UnknownName("Target", target, TARGETS)
-    text = SYNTAX.sub(r"\\\g<0>", KEYWORD.sub(lambda word: word[0].lower(), value))
-    return NUMBER_NEXT.sub(r"\1\\\2", text)
+    if "AND" in value or "BREAK" in value:
+        value = KEYWORD.sub(lambda word: word[0].lower(), value)
+    text = value.translate(BACKSLASHED)
+    return NUMBER_NEXT.sub(r"\1\\\2", text) if ":" in value else text
 
 
 def literal(value: str) -> str:

@@ -5,13 +5,14 @@ Only a registered name makes a tag, so `re:zero` and `12:30` stay what the user 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +86,36 @@ class Registry:
     sets: tuple[str, ...] = ()
     chosen: bool = True
 
-    def __post_init__(self) -> None:
-        names: dict[str, Namespace] = {}
-        for one in self.namespaces.values():
-            for written in one.aliases:
-                names.setdefault(fold(written), one)
-        names.update((fold(one.name), one) for one in self.namespaces.values())
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "tails", frozenset(name.rpartition(" ")[2] for name in names if " " in name))
-        object.__setattr__(self, "words", max((name.count(" ") + 1 for name in names), default=1))
-        object.__setattr__(self, "longest", max(map(len, names), default=0) + 8)
+    @cached_property
+    def names(self) -> Mapping[str, Namespace]:
+        """Namespaces by every folded way to write them; a name wins over an alias."""
+        aliases = {fold(written): one for one in reversed(list(self.namespaces.values())) for written in one.aliases}
+        return {**aliases, **{fold(one.name): one for one in self.namespaces.values()}}
 
-    names: Mapping[str, Namespace] = field(init=False, repr=False)
-    tails: frozenset[str] = field(init=False, repr=False)  # the last words of names of several words
-    words: int = field(init=False, repr=False)  # of the name with the most
-    longest: int = field(init=False, repr=False)  # characters in which a name fits
+    @cached_property
+    def tails(self) -> frozenset[str]:
+        """The last words of names of several words."""
+        return frozenset(name.rpartition(" ")[2] for name in self.names if " " in name)
+
+    @cached_property
+    def words(self) -> int:
+        """How many words a name can have."""
+        return max((name.count(" ") + 1 for name in self.names), default=1)
+
+    @cached_property
+    def longest(self) -> int:
+        """In how many characters a name fits."""
+        return max(map(len, self.names), default=0) + 8
+
+    @cached_property
+    def last_words(self) -> tuple[str, ...]:
+        """What can stand before a tag's colon, folded."""
+        return tuple({name.rpartition(" ")[2] for name in self.names})
+
+    @cached_property
+    def endings(self) -> frozenset[str]:
+        """The last two letters of names, in any case; of a name of one letter, that one."""
+        return frozenset("".join(pair) for word in self.last_words for pair in product(*map(_cases, word[-2:])))
 
     @classmethod
     def of(cls, *sets: str, files: Iterable[Path] = (), chosen: bool = True) -> Registry:
@@ -118,12 +134,13 @@ class Registry:
         """The namespace of a name or alias."""
         return self.names.get(written) or self.names.get(fold(written))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Eight hexadecimal digits that change with every rule in it."""
-        return _digest(self)
+        return f"{zlib.crc32(repr(sorted(self.namespaces.items())).encode()):08x}"
 
 
+@lru_cache(maxsize=1)
 def default() -> Registry:
     """What counts where nobody chose."""
     return Registry.of(*DEFAULT_SETS)
@@ -144,9 +161,8 @@ def _of(sets: tuple[str, ...], files: tuple[tuple[str, int], ...], chosen: bool)
     return Registry(_namespaces(_merged([(path, _read(path)) for path in paths])), sets, chosen)
 
 
-@lru_cache(maxsize=32)
-def _digest(registry: Registry) -> str:
-    return hashlib.sha256(repr(sorted(registry.namespaces.items())).encode()).hexdigest()[:8]
+def _cases(letter: str) -> set[str]:
+    return {letter, letter.lower(), letter.upper()}
 
 
 def _read(path: str) -> Mapping[str, Any]:
@@ -204,7 +220,4 @@ def _value(key: str, value: Any) -> Any:
         return {str(word).casefold(): tuple(map(str, texts)) for word, texts in value.items()}
     if key == "template":
         return {str(dialect): str(text) for dialect, text in value.items()}
-    return type(_DEFAULTS[key])(value)
-
-
-_DEFAULTS = {one.name: one.default for one in fields(Namespace)}
+    return type(getattr(Namespace, key))(value)

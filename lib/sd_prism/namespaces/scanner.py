@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from .registry import Namespace, Registry, default, fold
 
@@ -36,8 +37,7 @@ SENTENCE_ENDS = ".!?;"
 CERTAIN = 5  # a larger number after `(name:` or `[name:` is no weight and no step anybody means
 
 
-@dataclass(frozen=True)
-class Tag:
+class Tag(NamedTuple):
     """One tag.
 
     Attributes:
@@ -65,8 +65,7 @@ class Tag:
     scheduled: bool = False
 
 
-@dataclass(frozen=True)
-class Lint:
+class Lint(NamedTuple):
     """A remark on a part of the prompt; `fix` is a text that could stand there instead."""
 
     code: str
@@ -132,6 +131,18 @@ def scan(text: str, registry: Registry | None = None) -> Scan:
     return _Scanner(text, registry or default()).run()
 
 
+def may_hold_tags(text: str, registry: Registry) -> bool:
+    """Whether a scan could find a tag: quick, and False only where there is none."""
+    if ":" not in text and "：" not in text:
+        return False
+    pieces = (text if text.isascii() else text.replace("：", ":")).split(":")
+    endings = {piece[-2:] for piece in pieces}
+    if text.isascii() and endings.isdisjoint(registry.endings):
+        return False
+    likely = [piece for piece in pieces if piece[-2:] in registry.endings or piece[-1:] in registry.endings]
+    return any(piece[-registry.longest :].casefold().endswith(registry.last_words) for piece in likely)
+
+
 @dataclass(eq=False, slots=True)
 class _Frame:
     """A pair of brackets, or without an opener a part between ANDs.
@@ -172,8 +183,7 @@ class _Token:
     quote: re.Match[str] | None = None
 
 
-@dataclass(frozen=True)
-class _Value:
+class _Value(NamedTuple):
     end: int
     text: str
     opens: str = ""
@@ -282,10 +292,10 @@ class _Scanner:
         word = words[-1].lstrip("-")
         start = token.start - len(word)
         namespace = self.registry.find(word)
-        if fold(word) in self.registry.tails:
-            for count in range(2, self.registry.words + 1):
+        if len(words) > 1 and fold(word) in self.registry.tails:
+            for count in range(2, len(words) + 1):
                 longer = self.registry.find(" ".join(words[-count:]).lstrip("-"))
-                if longer is not None and len(words) >= count:
+                if longer is not None:
                     namespace, start = longer, low + _start_of(words[-count:], window)
         bound = self._bound(start, last)
         if bound and namespace is not None:
@@ -422,7 +432,9 @@ class _Scanner:
         plain = all(one.kind == "escape" or one.end > high for one in self.tokens[frame.first + 1 : frame.last])
         if not raw or not plain or (NUMBER.fullmatch(raw) and not namespace.takes(float(raw))):
             return None
-        return _Value(opener.close + 1, ESCAPED.sub(r"\1", raw), self.text[opener.start : low], self.text[high : opener.close + 1])
+        return _Value(
+            opener.close + 1, ESCAPED.sub(r"\1", raw), self.text[opener.start : low], self.text[high : opener.close + 1]
+        )
 
     def _end_of_value(self, i: int, start: int, namespace: Namespace, inline: bool) -> int:
         frame = self.tokens[i].frame

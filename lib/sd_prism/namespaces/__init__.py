@@ -1,0 +1,20 @@
+"""Namespace prompts: typed tags such as `species:seal`, read right by every host and said in the model's dialect."""
+
+from .escape import escape
+from .registry import Namespace, Registry
+from .render import Options, Rendered, render, render_pair
+from .scanner import Lint, Scan, Tag, scan
+
+__all__ = [
+    "Lint",
+    "Namespace",
+    "Options",
+    "Registry",
+    "Rendered",
+    "Scan",
+    "Tag",
+    "escape",
+    "render",
+    "render_pair",
+    "scan",
+]
