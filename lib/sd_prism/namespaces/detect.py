@@ -20,7 +20,6 @@ HASHES: Mapping[str, str] = {
     "c891d98d86": "sote",  # SoteDiffusion Wuerstchen3
     "67ab2fd8ec": "pony",  # Pony Diffusion V6 XL
     "e3c47aedb0": "animagine",  # Animagine XL 3.1
-    "d958c57c96": "pass",  # the shipped mini-v1
 }
 
 
