@@ -49,6 +49,8 @@ NOT_INHERITED = ("COMMANDLINE_ARGS", "PYTHONPATH", "PYTHONHOME", "PRISM_DATA_DIR
 PROBE = Path(__file__).with_name("probe.py")
 PRISM = "sd-webui-prism"
 SECOND = "second"
+STYLE = "tagged"
+STYLES = f'name,prompt,negative_prompt\n{STYLE},"title:""one #2""",year:1990\n'
 # The studio without a copy of Prism's own: like a webui it finds Prism in the data folder.
 STUDIO = """
 import sys
@@ -241,6 +243,7 @@ def furnish(data: Path) -> None:
     scripts.mkdir(parents=True)
     shutil.copy(PROBE, scripts)
     (data / "extensions" / PRISM).symlink_to(ROOT, target_is_directory=True)
+    (data / "styles.csv").write_text(STYLES, encoding="utf-8")
     (data / "config.json").write_text(json.dumps({"sd_model_checkpoint": MINI_V1.name}), encoding="utf8")
 
 

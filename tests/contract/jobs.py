@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from contract.hosts import SECOND, Host, Picture
 from PIL import Image, ImageDraw
-from sd_prism.settings import FREEU
+from sd_prism.settings import FREEU, NAMESPACES
 
 PROBE_TITLE = "Contract probe"
 JOB: dict[str, Any] = {
@@ -68,10 +68,37 @@ def freeu(*args: Any, title: str = FREEU.title) -> dict[str, Any]:
     return {"alwayson_scripts": {title: {"args": list(args)}}}
 
 
+def namespaces(*args: Any) -> dict[str, Any]:
+    """The same for "Prism Namespaces"."""
+    return freeu(*args, title=NAMESPACES.title)
+
+
 def wishing(wish: str, *args: Any, **fields: Any) -> dict[str, Any]:
     """A job in which the probe misbehaves, with these arguments for FreeU."""
     scripts = freeu(*args)["alwayson_scripts"] if args else {}
     return {**JOB, **fields, "alwayson_scripts": {**scripts, PROBE_TITLE: {"args": [wish]}}}
+
+
+AS_WRITTEN = {"dialect": "pass"}
+
+
+def tagged(host: Host, *args: Any, **fields: Any) -> list[Picture]:
+    """A quick job with these arguments for "Prism Namespaces", if any."""
+    return host.draw({**JOB, "steps": 1, **(namespaces(*args) if args else {}), **fields})
+
+
+def batches(host: Host, *args: Any, **fields: Any) -> list[dict[str, Any]]:
+    """What such a job was about to encode, batch by batch."""
+    host.get("/contract/prompts")
+    tagged(host, *args, **fields)
+    return list(host.get("/contract/prompts"))
+
+
+def told(host: Host, *args: Any, **fields: Any) -> str:
+    """The one prompt that such a job was about to encode."""
+    (batch,) = batches(host, *args, **fields)
+    (prompt,) = batch["prompts"]
+    return str(prompt)
 
 
 def difference(one: Picture, other: Picture) -> int:

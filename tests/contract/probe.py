@@ -9,7 +9,8 @@ from pathlib import Path
 
 import gradio as gr
 import torch
-from modules import extra_networks, processing, script_callbacks, scripts, shared
+from fastapi import Body
+from modules import extra_networks, processing, prompt_parser, script_callbacks, scripts, shared, ui
 from PIL import Image
 
 LOG = Path(scripts.basedir()) / "log.txt"
@@ -17,6 +18,7 @@ TIMING = ("all_prompts", "all_seeds", "all_hr_prompts", "rng", "prompts", "seeds
 NOT_HOOKS = {"title", "show", "ui", "run", "elem_id", "describe", "on_before_component", "on_after_component"}
 TOO_MANY = {"before_component", "after_component"}
 wish = ""  # what the running job is asked to do, from the probe's only argument
+batches = []  # what was about to be encoded since it was last asked for, batch by batch
 
 
 def note(hook, *values, **named):
@@ -83,6 +85,12 @@ class Probe(scripts.Script):
         if wish == "break the job":
             break_next_step()
         note("process_before_every_sampling", p, *args, same=kwargs["x"] is kwargs["noise"], **kwargs)
+
+    def process_batch(self, p, *args, **kwargs):
+        names = ("prompts", "negative_prompts", "hr_prompts", "hr_negative_prompts", "extra_network_data")
+        batches.append({name: getattr(p, name, None) for name in names})
+        batches[-1]["extra_network_data"] = sorted(p.extra_network_data)
+        note("process_batch", p, *args, **kwargs)
 
     def postprocess(self, p, processed, *args):
         note("postprocess", p, processed, *args)
@@ -184,7 +192,31 @@ for name in sorted(vars(script_callbacks)):
 def started(app):
     """A page is up. The route looks the answer up anew, because a host may keep its app over Reload UI."""
     sys.contract_state = state
+    sys.contract_prompts = prompts
     app.add_api_route("/contract/state", lambda: sys.contract_state(), methods=["GET"])
+    app.add_api_route("/contract/prompts", lambda: sys.contract_prompts(), methods=["GET"])
+    app.add_api_route("/contract/read", read, methods=["POST"])
+    app.add_api_route("/contract/count", count, methods=["POST"])
+
+
+def prompts():
+    """The texts of all batches since this was last asked for."""
+    found = list(batches)
+    batches.clear()
+    return found
+
+
+def read(prompt: str = Body(...), steps: int = Body(...)):
+    """What the host makes of a prompt: [AND weight, [[last step, [[text, weight], ...]], ...]] of each part."""
+    parts, texts, _ = prompt_parser.get_multicond_prompt_list([prompt])
+    schedules = prompt_parser.get_learned_conditioning_prompt_schedules(texts, steps)
+    read_texts = [[[end, prompt_parser.parse_prompt_attention(text)] for end, text in one] for one in schedules]
+    return [[weight, read_texts[index]] for index, weight in parts[0]]
+
+
+def count(prompt: str = Body(...), steps: int = Body(...), styles: list[str] = Body(...), positive: bool = Body(...)):
+    """The text of the token counter."""
+    return ui.update_token_counter(prompt, steps, styles, is_positive=positive)
 
 
 def state():

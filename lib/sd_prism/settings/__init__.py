@@ -2,7 +2,8 @@
 
 from .base import AUTOMATIC, CUSTOM, Field, Panel, Value
 from .freeu import FREEU
+from .namespaces import NAMESPACES
 
-PANELS = (FREEU,)
+PANELS = (FREEU, NAMESPACES)
 
-__all__ = ["AUTOMATIC", "CUSTOM", "FREEU", "PANELS", "Field", "Panel", "Value"]
+__all__ = ["AUTOMATIC", "CUSTOM", "FREEU", "NAMESPACES", "PANELS", "Field", "Panel", "Value"]

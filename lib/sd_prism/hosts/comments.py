@@ -1,0 +1,41 @@
+"""Hosts cut comments out of prompts, `# ...` and some `// ...` too: inside a quoted value these marks are hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..namespaces.registry import Registry
+from ..namespaces.scanner import scan
+
+HIDDEN = str.maketrans({"#": "\U0010f023", "/": "\U0010f02f"})  # of the last private-use plane, which no text holds
+SHOWN = {ord(hidden): mark for mark, hidden in HIDDEN.items()}
+GIVEN = "prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"
+STYLED = "main_prompt", "main_negative_prompt", *(f"all_{name}s" for name in GIVEN)
+
+
+def hide(text: str, registry: Registry) -> str:
+    """The text with the marks of comments in quoted values as characters that no host knows."""
+    if '"' not in text:
+        return text
+    parts, end = [], 0
+    for tag in scan(text, registry).tags:
+        if tag.quoted:
+            parts += [text[end : tag.start], text[tag.start : tag.end].translate(HIDDEN)]
+            end = tag.end
+    return "".join([*parts, text[end:]])
+
+
+def show(text: str) -> str:
+    """What `hide` was given."""
+    return text.translate(SHOWN)
+
+
+def each_prompt(p: Any, names: Iterable[str], change: Callable[[str], str]) -> None:
+    """Changes these prompts of a job, be they texts or lists of texts; lists in place."""
+    for name in names:
+        found = getattr(p, name, None)
+        if isinstance(found, str):
+            setattr(p, name, change(found))
+        elif isinstance(found, list):
+            found[:] = [change(text) for text in found]

@@ -1,0 +1,161 @@
+""" "Prism Namespaces" in a webui: prompts are rendered for the time of one batch, so that no infotext shows it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from modules import script_callbacks
+
+from .. import infotext
+from ..errors import PrismError
+from ..namespaces.render import Options, Rendered, render_pair
+from ..schedule import Curve
+from ..settings import NAMESPACES, Value
+from ..settings.namespaces import binds, by_namespace
+from . import binding, comments, fast_prompts, http, pasted, rendering, token_counter
+from .webui import PanelHost
+
+RENDERED = {"Prism rendered prompt": "prompt", "Prism rendered negative prompt": "negative"}
+BATCH = "prompts", "negative_prompts"
+PARSE = "parse_extra_network_prompts"
+TOLD = 5  # remarks of one batch
+
+
+class NamespacesHost(PanelHost):
+    """The automatic dialect is the loaded model's, by name, so that a picture says which it was."""
+
+    def _values(self, p: Any, args: Sequence[object], family: str | None) -> dict[str, Value]:
+        values = super()._values(p, args, family)
+        return rendering.resolved(values) if values["enabled"] else values
+
+
+host = NamespacesHost(NAMESPACES)
+
+
+def register() -> None:
+    host.register()
+    http.register(rendering.registry_now, rendering.options_now)
+    fast_prompts.register()
+    token_counter.register()
+    script_callbacks.on_infotext_pasted(pasted.repair)
+
+
+def ui(script: Any) -> list[Any]:
+    from ..panels import namespaces
+
+    components = namespaces.build(script.elem_id, rendering.tell)
+    script.infotext_fields = host.paste_fields(components)
+    script.paste_field_names = [NAMESPACES.title]
+    return components
+
+
+def before_process(p: Any, args: Sequence[object]) -> None:
+    """Some hosts cut comments out while they join prompts and styles. The loaded model may still be another job's."""
+    with contextlib.suppress(PrismError):  # `process` tells
+        values = host.panel.read(args)
+        if values["enabled"]:
+            hide_marks(p, values, comments.GIVEN)
+
+
+def process(p: Any, args: Sequence[object]) -> None:
+    """Start of a job. Others cut comments out after this hook, styles joined."""
+    binding.release()
+    for key in RENDERED:
+        p.extra_generation_params.pop(key, None)
+    values = host.begin(p, args)
+    if values is None:
+        return
+    try:
+        hide_marks(p, values, comments.STYLED)
+    except PrismError as error:
+        host.fail(p, error)
+
+
+def hide_marks(p: Any, values: dict[str, Value], names: Iterable[str]) -> None:
+    registry = rendering.registry_of(values)
+    comments.each_prompt(p, names, lambda text: comments.hide(text, registry))
+
+
+def before_batch(p: Any, number: int) -> None:
+    """Renders this batch's prompts in place: the lists are copies, from which no infotext is written."""
+    if number == 0:
+        comments.each_prompt(p, (*comments.GIVEN, *comments.STYLED, *BATCH), comments.show)
+    values = host.current(p)
+    if values is None:
+        return
+    try:
+        options = rendering.options_of(values)
+        registry = rendering.registry_of(values)
+        bound = by_namespace(binds(str(values["bind"])), registry)
+    except PrismError as error:
+        host.fail(p, error)
+        return
+    batch = slice(number * p.batch_size, (number + 1) * p.batch_size)
+    pairs = rendered(p.prompts, p.negative_prompts, options)
+    hires = hires_rendered(p, batch, replace(options, hires=True))
+    note(p, values, registry.digest, pairs, hires)
+    p.prompts[:] = [one.prompt for one in pairs]
+    p.negative_prompts[:] = [one.negative for one in pairs]
+    if hires:
+        render_hires(p, batch, hires)
+    spoken = [(one.tag.namespace.name, one.escaped) for pair in (*pairs, *hires) for one in pair.spoken]
+    schedule = str(values["bind_schedule"])
+    binding.bind(p, spoken, bound, Curve.parse(schedule) if schedule else None, partial(host.remark, p))
+
+
+def after_sampling() -> None:
+    binding.release()
+
+
+def rendered(prompts: list[str], negatives: list[str], options: Options) -> list[Rendered]:
+    return [render_pair(*pair, options) for pair in zip(prompts, negatives)]
+
+
+def hires_rendered(p: Any, batch: slice, options: Options) -> list[Rendered]:
+    """The same of the hires pass; empty where there is none."""
+    if not getattr(p, "enable_hr", False):
+        return []
+    return rendered(p.all_hr_prompts[batch], p.all_hr_negative_prompts[batch], options)
+
+
+def render_hires(p: Any, batch: slice, pairs: Sequence[Rendered]) -> None:
+    """The host takes the hires prompts of a batch when it cuts out its tags: there, and only there, it finds these."""
+    original = getattr(p, PARSE)
+
+    def parse() -> Any:
+        if vars(p).get(PARSE) is parse:
+            delattr(p, PARSE)  # a copy of p must not have it
+        kept = p.all_hr_prompts, p.all_hr_negative_prompts
+        p.all_hr_prompts, p.all_hr_negative_prompts = map(list, kept)
+        p.all_hr_prompts[batch] = [one.prompt for one in pairs]
+        p.all_hr_negative_prompts[batch] = [one.negative for one in pairs]
+        try:
+            return original()
+        finally:
+            p.all_hr_prompts, p.all_hr_negative_prompts = kept
+
+    setattr(p, PARSE, parse)
+
+
+def note(p: Any, values: dict[str, Value], digest: str, pairs: list[Rendered], hires: list[Rendered]) -> None:
+    """The settings in the infotext where there is a tag that they act on; remarks under the picture."""
+    params, both = p.extra_generation_params, [*pairs, *hires]
+    if not any(one.spoken for one in both):
+        params.pop(NAMESPACES.title, None)
+    else:
+        params[NAMESPACES.title] = f"{infotext.dumps(NAMESPACES, values)}; registry={digest}"
+    for key, side in RENDERED.items():
+        given = p.prompts if side == "prompt" else p.negative_prompts
+        texts = [getattr(one, side) for one in pairs]
+        if values["show_rendered"] and texts != given:
+            # one entry for each picture of this batch, as the host counts
+            params[key] = [text if text != was else None for text, was in zip(texts, given)]
+        else:
+            params.pop(key, None)
+    lints = dict.fromkeys(lint.message for one in both for _, lint in one.lints)
+    for message in list(lints)[:TOLD]:
+        host.remark(p, message)

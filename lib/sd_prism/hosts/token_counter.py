@@ -1,0 +1,41 @@
+"""The host's token counter counts what will be encoded: prompts as the page's panel would have them rendered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import script_callbacks, shared
+
+from ..errors import PrismError
+from ..namespaces.render import render_pair
+from . import comments, rendering
+
+
+def register() -> None:
+    """Once before and once after the host's own, which cuts comments out and is registered after all extensions'."""
+    script_callbacks.on_before_token_counter(before_comments)
+    script_callbacks.on_before_ui(lambda: script_callbacks.on_before_token_counter(after_comments))
+
+
+def before_comments(params: Any) -> None:
+    if rendering.panel["enabled"]:
+        params.prompt = comments.hide(params.prompt, rendering.registry_now(""))
+
+
+def after_comments(params: Any) -> None:
+    """Renders the prompt with its styles, which the host would add later."""
+    if not rendering.panel["enabled"]:
+        return
+    if shared.opts.include_styles_into_token_counters:
+        known = shared.prompt_styles
+        add = known.apply_styles_to_prompt if params.is_positive else known.apply_negative_styles_to_prompt
+        params.prompt, params.styles = add(params.prompt, params.styles), []
+    params.prompt = comments.show(params.prompt)
+    try:
+        options = rendering.options_now({})
+    except PrismError:
+        return
+    if params.is_positive:
+        params.prompt = render_pair(params.prompt, "", options).prompt
+    else:
+        params.prompt = render_pair("", params.prompt, options).negative

@@ -1,0 +1,34 @@
+"""The panel "Prism Namespaces": a dialect and the tags' strength in sight, everything else under "Advanced"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ..settings import NAMESPACES
+from .compat import switch
+from .controls import ElemId, control, preset_menu, wire_presets
+
+ADVANCED = ("anti", "show_rendered"), ("order",), ("bind", "bind_schedule"), ("window", "isolate"), ("replace", "sets")
+
+
+def build(elem_id: ElemId, tell: Callable[..., None]) -> list[Any]:
+    """Draws the panel; the components in the order of the declaration. `tell` hears all their values at any change."""
+    made: dict[str, Any] = {}
+    with switch(NAMESPACES.title, elem_id("panel")) as made["enabled"]:
+        with gr.Row(elem_classes=["prism"]):
+            made["preset"] = preset_menu(NAMESPACES, elem_id)
+            made["dialect"] = control(NAMESPACES["dialect"], elem_id)
+            made["strength"] = control(NAMESPACES["strength"], elem_id)
+        with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
+            for names in ADVANCED:
+                with gr.Row(elem_classes=["prism"]):
+                    for name in names:
+                        made[name] = control(NAMESPACES[name], elem_id)
+        wire_presets(NAMESPACES, made)
+    components = [made[name] for name in NAMESPACES.names]
+    for component in components:
+        component.change(tell, components, [], show_progress="hidden")
+    return components
