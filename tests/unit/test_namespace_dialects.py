@@ -4,6 +4,7 @@ import math
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sd_prism.miniatures import world
 from sd_prism.namespaces import dialects
 from sd_prism.namespaces.dialects import DIALECTS, Said, get
 from sd_prism.namespaces.registry import DEFAULT_SETS, SETS, Registry, for_dialect
+from sd_prism.namespaces.wording import number, with_article, words
 
 LIB = Path(dialects.__file__).resolve().parents[2]
 EVERY = Registry.of(*DEFAULT_SETS, "sote")
@@ -203,11 +205,12 @@ def test_a_score_is_a_quality_where_there_are_no_scores(dialect, score, expected
 
 @pytest.mark.parametrize(("dialect", "value", "expected"), [
     ("sygil", "best quality", "best quality"), ("sygil", "best_quality", "best quality"),
-    ("sygil", "masterpiece", "masterpiece"), ("sygil", "Worst", "Worst quality"),
+    ("sygil", "Masterpiece", "Masterpiece"), ("sygil", "Worst", "Worst quality"),
     ("sote", "masterpiece", "best quality"), ("sote", "good", "medium quality"), ("sote", "low", "low quality"),
     ("danbooru", "Best", "masterpiece, best quality"), ("danbooru", "worst", "worst quality"),
     ("animagine", "high", "great quality"), ("animagine", "good", "good quality"),
-    ("pony", "best", CHAIN), ("pony", "masterpiece", CHAIN), ("pony", "good quality", "score_6, score_5_up, score_4_up"),
+    ("pony", "best", CHAIN), ("pony", "masterpiece", CHAIN),
+    ("pony", "good quality", "score_6, score_5_up, score_4_up"),
     ("pony", "worst", "score_4"), ("pony", "0.99", CHAIN), ("pony", "0.01", "score_4"), ("pony", "odd", "odd quality"),
 ])  # fmt: skip
 def test_grades_of_quality(dialect, value, expected):
@@ -330,13 +333,13 @@ def test_the_sense_is_said_of_words_with_several_only():
     ("seal (animal)", "a seal (animal)"),
 ])  # fmt: skip
 def test_articles(value, expected):
-    assert dialects.with_article(value) == expected
+    assert with_article(value) == expected
 
 
 def test_underscores_are_blanks_in_a_value_without_blanks():
-    assert dialects.words("harbor_seal") == "harbor seal"
-    assert dialects.words("Full_Name (abc)") == "Full_Name (abc)"
-    assert dialects.words("_seal_") == "seal"
+    assert words("harbor_seal") == "harbor seal"
+    assert words("Full_Name (abc)") == "Full_Name (abc)"
+    assert words("_seal_") == "seal"
 
 
 # --- templates --------------------------------------------------------------------------------------------------
@@ -394,6 +397,14 @@ def test_as_written_is_what_the_miniature_was_trained_on(seed):
     caption = world.namespaced(world.random_scene(rng), rng)
     tags = [tag.split(":") for tag in caption.split(", ") if tag]
     assert ", ".join(text("pass", name, value) for name, value in tags) == caption
+
+
+def test_a_long_value_is_read_in_linear_time():
+    started = time.process_time()
+    for value in ("9" * 200_000 + "x", "(" * 200_000, " " * 200_000 + "quality", "a" * 200_000 + "(b"):
+        assert number(value) is None
+        assert all(DIALECTS[name].say(EVERY.find(tag), value) for name in DIALECTS for tag in ("character", "quality"))
+    assert time.process_time() - started < 5  # a quadratic reader takes minutes
 
 
 @given(st.sampled_from(sorted(DIALECTS)), st.sampled_from(sorted(EVERY.namespaces)), st.text(min_size=1))

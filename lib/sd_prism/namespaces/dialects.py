@@ -13,6 +13,21 @@ from typing import Literal
 
 from ..errors import UnknownName
 from .registry import Namespace
+from .scales import (
+    ANIMAGINE_AESTHETIC,
+    ANIMAGINE_DATES,
+    ANIMAGINE_QUALITY,
+    SCORE_OF_GRADE,
+    SOTE_AESTHETIC,
+    SOTE_DATES,
+    SOTE_QUALITY,
+    Dates,
+    Scale,
+    date_word,
+    grade_of,
+    on_scale,
+)
+from .wording import number, with_article, words
 
 Place = Literal["here", "end", "negative", "drop"]
 Rule = Callable[[Namespace, str], "str | Said"]
@@ -70,28 +85,7 @@ def get(name: str) -> Dialect:
     return DIALECTS[name]
 
 
-# --- words ------------------------------------------------------------------------------------------------------
-
-BARE = re.compile(
-    r"(?:an?|the|some|many|several|one|two|three|four|five|six|seven|eight|nine|ten)\b|[^a-z]", re.IGNORECASE
-)
-PLURAL = re.compile(r"[^sui]s$", re.IGNORECASE)
-SOUNDS_LIKE_YOU = re.compile(r"uni[cfqtv]|us[aeu]|ut[eio]|eu|ewe|ufo", re.IGNORECASE)
-OPENS_WITH_A_VOWEL = re.compile(r"[aeiou]|hour|honest|honou?r|heir", re.IGNORECASE)
-
-
-def words(value: str) -> str:
-    """`harbor_seal` as `harbor seal`. Where a value has blanks, its `_` are the user's own and stay."""
-    return value if " " in value else value.replace("_", " ").strip()
-
-
-def with_article(value: str) -> str:
-    """ "a seal", "an elk"; plurals, numbers, other scripts and what has an article already stay bare."""
-    name = value.partition("(")[0].strip()
-    if not name or BARE.match(name) or PLURAL.search(name):
-        return value
-    vowel = OPENS_WITH_A_VOWEL.match(name) and not SOUNDS_LIKE_YOU.match(name)
-    return f"{'an' if vowel else 'a'} {value}"
+# --- templates ------------------------------------------------------------------------------------------------------
 
 
 def filled(template: str, value: str) -> Said:
@@ -111,11 +105,6 @@ def _put(template: str, plain: str) -> str:
     return re.sub(r"\{[va]\}", lambda mark: with_article(plain) if mark[0] == "{a}" else plain, template)
 
 
-def number(value: str) -> float | None:
-    """The number that a value is, if it is one."""
-    return float(value) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", value.strip(), re.ASCII) else None
-
-
 def _here(text: str) -> Said:
     return Said(((text, True),)) if text else DROPPED
 
@@ -127,74 +116,10 @@ def _ending(value: str, *endings: str) -> str:
 
 # --- scores and dates -------------------------------------------------------------------------------------------
 
-# (threshold, words): a score must be greater than the threshold
-Scale = tuple[tuple[float, str], ...]
-LOWEST = float("-inf")
-
-SOTE_AESTHETIC: Scale = (
-    (0.90, "extremely aesthetic"),
-    (0.80, "very aesthetic"),
-    (0.70, "aesthetic"),
-    (0.50, "slightly aesthetic"),
-    (0.40, "not displeasing"),
-    (0.30, "not aesthetic"),
-    (0.25, "slightly displeasing"),
-    (0.10, "displeasing"),
-    (LOWEST, "very displeasing"),
-)
-SOTE_QUALITY: Scale = (
-    (0.980, "best quality"),
-    (0.900, "high quality"),
-    (0.750, "great quality"),
-    (0.500, "medium quality"),
-    (0.250, "normal quality"),
-    (0.125, "bad quality"),
-    (0.025, "low quality"),
-    (LOWEST, "worst quality"),
-)
-ANIMAGINE_AESTHETIC: Scale = (
-    (0.71, "very aesthetic"),
-    (0.45, "aesthetic"),
-    (0.27, "displeasing"),
-    (LOWEST, "very displeasing"),
-)
-ANIMAGINE_QUALITY: Scale = (
-    (0.95, "masterpiece"),
-    (0.85, "best quality"),
-    (0.75, "great quality"),
-    (0.50, "good quality"),
-    (0.25, "normal quality"),
-    (0.10, "low quality"),
-    (LOWEST, "worst quality"),
-)
-
-# (first year, word)
-Dates = tuple[tuple[float, str], ...]
-SOTE_DATES: Dates = ((2022, "newest"), (2019, "recent"), (2015, "mid"), (2011, "early"), (LOWEST, "oldest"))
-ANIMAGINE_DATES: Dates = ((2021, "newest"), (2018, "recent"), (2015, "mid"), (2011, "early"), (LOWEST, "oldest"))
-
-# Prism's own: a score of 0 to 10 as a grade of quality, for models without scores
-GRADE_OF_SCORE = {9: "best", 8: "high", 7: "great", 6: "good", 5: "normal", 4: "bad", 3: "low"}
-# Prism's own: the other way round, for Pony, whose lowest trained score is 4
-SCORE_OF_GRADE = {
-    **{grade: max(score, 4) for score, grade in GRADE_OF_SCORE.items()},
-    "masterpiece": 9,
-    "medium": 6,
-    "worst": 4,
-}
-
-
-def _on_scale(scale: Scale, value: str) -> str | None:
-    """The words of a score from 0 to 1; None where the value is none."""
-    score = number(value)
-    if score is None or not 0 <= score <= 1:
-        return None
-    return next(text for threshold, text in scale if score > threshold)
-
 
 def _aesthetic(scale: Scale) -> Rule:
     return lambda namespace, value: (
-        _on_scale(scale, value) or _ending(words(value), "aesthetic", "displeasing", "aesthetics")
+        on_scale(scale, value) or _ending(words(value), "aesthetic", "displeasing", "aesthetics")
     )
 
 
@@ -202,10 +127,10 @@ def _quality(scale: Scale, grades: Mapping[str, str]) -> Rule:
     """A score from 0 to 1 through the scale; a grade ("best" or "best quality") through the dialect's own words."""
 
     def rule(namespace: Namespace, value: str) -> str:
-        if text := _on_scale(scale, value):
+        if text := on_scale(scale, value):
             return text
         grade = _grade(value)
-        return grades.get(grade.casefold()) or ("masterpiece" if grade == "masterpiece" else f"{grade} quality")
+        return grades.get(grade.casefold()) or (grade if grade.casefold() == "masterpiece" else f"{grade} quality")
 
     return rule
 
@@ -220,21 +145,13 @@ def _score_as(quality: Rule) -> Rule:
 
     def rule(namespace: Namespace, value: str) -> str | Said:
         score = number(value)
-        if score is None:
-            return words(value)
-        return quality(namespace, GRADE_OF_SCORE.get(int(min(max(score, 0), 9)), "worst"))
+        return words(value) if score is None else quality(namespace, grade_of(score))
 
     return rule
 
 
 def _dated(dates: Dates) -> Rule:
-    """The word for a year. Years before and after those of the data set take its first and last word."""
-
-    def rule(namespace: Namespace, value: str) -> str:
-        year = re.match(r"\d{4}(?!\d)", value, re.ASCII)
-        return next(word for first, word in dates if int(year[0]) >= first) if year else words(value)
-
-    return rule
+    return lambda namespace, value: date_word(dates, value) or words(value)
 
 
 # --- ratings ----------------------------------------------------------------------------------------------------
@@ -409,7 +326,7 @@ def _pony_score(namespace: Namespace, value: str) -> str:
 
 
 def _pony_quality(namespace: Namespace, value: str) -> str:
-    grade = _grade(_on_scale(SOTE_QUALITY, value) or value).casefold()
+    grade = _grade(on_scale(SOTE_QUALITY, value) or value).casefold()
     return score_chain(SCORE_OF_GRADE[grade]) if grade in SCORE_OF_GRADE else f"{grade} quality"
 
 
