@@ -214,9 +214,9 @@ def read(prompt: str = Body(...), steps: int = Body(...)):
     return [[weight, read_texts[index]] for index, weight in parts[0]]
 
 
-def count(prompt: str = Body(...), steps: int = Body(...), styles: list[str] = Body(...), positive: bool = Body(...)):
+def count(prompt: str = Body(...), style: str = Body(""), positive: bool = Body(True)):
     """The text of the token counter."""
-    return ui.update_token_counter(prompt, steps, styles, is_positive=positive)
+    return ui.update_token_counter(prompt, 20, [style] if style else [], is_positive=positive)
 
 
 def state():
