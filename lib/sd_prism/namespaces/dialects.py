@@ -7,7 +7,7 @@ Sources: the models' published cards. What a card does not say is marked as Pris
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -118,9 +118,7 @@ def _ending(value: str, *endings: str) -> str:
 
 
 def _aesthetic(scale: Scale) -> Rule:
-    return lambda namespace, value: (
-        on_scale(scale, value) or _ending(words(value), "aesthetic", "displeasing", "aesthetics")
-    )
+    return lambda namespace, value: on_scale(scale, value) or _ending(words(value), "aesthetic", "displeasing")
 
 
 def _quality(scale: Scale, grades: Mapping[str, str]) -> Rule:
@@ -262,7 +260,7 @@ def _dropped(namespace: Namespace, value: str) -> Said:
     return DROPPED
 
 
-# What says in plain words more than its value; and where a picture was found, which only Sygil was taught.
+# What needs more words than its value; and where a picture was found, which only Sygil was taught.
 WORDS: dict[str, Rule] = {
     "aesthetic": _aesthetic(SOTE_AESTHETIC),
     "quality": _quality(SOTE_QUALITY, {}),
@@ -374,12 +372,9 @@ NATURAL: dict[str, Rule] = {
 }
 
 
-def _table(dialects: Iterable[Dialect]) -> dict[str, Dialect]:
-    return {dialect.name: dialect for dialect in dialects}
-
-
-DIALECTS: dict[str, Dialect] = _table(
-    (
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (
         Dialect("pass", "As written", other=_as_written),
         Dialect("sygil", "Sygil", sets=("sygil",), rules={**WORDS, **dict.fromkeys(SYGIL_NAME, _sygil)}),
         Dialect(
@@ -452,4 +447,4 @@ DIALECTS: dict[str, Dialect] = _table(
             },
         ),
     )
-)
+}
