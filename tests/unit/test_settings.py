@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sd_prism import infotext
 from sd_prism.errors import OutOfRange, PrismError, UnknownName
-from sd_prism.settings import CUSTOM, FREEU, PANELS, Field
+from sd_prism.settings import AUTOMATIC, CUSTOM, FREEU, NAMESPACES, PANELS, Field
+from sd_prism.settings.namespaces import binds, dialect_of, replacements, strengths, windows
 
 
 def test_positional_order_of_freeu_is_frozen():
@@ -50,6 +51,27 @@ def test_labels_titles_and_infotext_keys_are_frozen():
         "Also draw without",
         "Measure",
     ]
+
+
+def test_namespaces_order_labels_and_choices_are_frozen():
+    assert {one.name: one.label for one in NAMESPACES.fields} == {
+        "enabled": "Prism Namespaces",
+        "preset": "Preset",
+        "dialect": "Dialect",
+        "strength": "Strength of tags",
+        "window": "Part of the run",
+        "anti": "Name wrong senses",
+        "isolate": "Encode apart",
+        "bind": "Bind",
+        "bind_schedule": "Bind schedule",
+        "order": "Order",
+        "replace": "Other values",
+        "sets": "Sets",
+        "show_rendered": "Keep the rendered prompt",
+    }
+    assert NAMESPACES.title == "Prism Namespaces" and NAMESPACES["dialect"].choices[:2] == (AUTOMATIC, "As written")
+    assert NAMESPACES["order"].choices == ("by dialect", "as written", "alphabetical")
+    assert NAMESPACES.read(())["enabled"] is False
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.name)
@@ -149,6 +171,76 @@ def test_infotext_round_trip(given_values):
     for name in ("enabled", "preset", *FREEU.kept):
         value = complete[name]
         assert again[name] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value)
+
+
+# --- texts of the namespaces panel
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "normal"),
+    [
+        ("dialect", "SOTE", "SoteDiffusion"),
+        ("dialect", "pony", "Pony"),
+        ("strength", "1.20", "1.2"),
+        ("strength", "species = 1.2,studio=.8", "species=1.2 studio=0.8"),
+        ("window", "species=0-.60", "species=0-0.6"),
+        ("bind", "0.4 pixiv_work=1", "0.4 pixiv_work=1"),
+        ("bind_schedule", "1@0, 0@.5", "1@0 0@0.5"),
+        ("isolate", "species,  studio", "species studio"),
+        ("replace", 'species: dog , studio:"warner, bros"', 'species:dog, studio:"warner, bros"'),
+        ("replace", r'title:"a \"b\" c"', r'title:"a \"b\" c"'),
+        ("sets", "Sygil, BOORU", "sygil booru"),
+    ],
+)
+def test_texts_have_a_normal_form_that_reads_the_same(name, text, normal):
+    once = NAMESPACES.read({name: text})[name]
+    assert once == normal == NAMESPACES.read({name: once})[name]
+
+
+def test_texts_are_read_by_namespace():
+    assert strengths("1.2 studio=0.8") == {"*": 1.2, "studio": 0.8}
+    assert binds("0.4") == {"*": 0.4}
+    assert windows("0-0.6 species=0.5-1") == {"*": (0.0, 0.6), "species": (0.5, 1.0)}
+    assert replacements('pixiv work:1, a:"b, c"') == {"pixiv work": "1", "a": "b, c"}
+    assert (dialect_of("SoteDiffusion"), dialect_of(AUTOMATIC)) == ("sote", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"strength": "species"}, '"species" in "species" is no number'),
+        ({"strength": "species=9"}, r"must lie between 0 and 4 \(species=9\)\. Nearest: 4"),
+        ({"strength": "=1"}, "cannot be read"),
+        ({"bind": "1.5"}, "between 0 and 1"),
+        ({"window": "0.5"}, "says no end"),
+        ({"window": "0.6-0.2"}, "ends before it starts"),
+        ({"replace": "dog"}, "is no tag"),
+        ({"sets": "sygl"}, 'did you mean "sygil"'),
+        ({"dialect": "sygill"}, 'did you mean "Sygil"'),
+        ({"bind_schedule": "1@2"}, "position"),
+    ],
+)
+def test_texts_that_cannot_be_read_are_told_with_the_field(given, told):
+    with pytest.raises(PrismError, match=told) as error:
+        NAMESPACES.read(given)
+    assert NAMESPACES[next(iter(given))].label in str(error.value)
+
+
+texts = st.fixed_dictionaries(
+    {
+        "dialect": st.sampled_from(NAMESPACES["dialect"].choices),
+        "strength": st.sampled_from(["", "1.2", "species=0.5 studio=2"]),
+        "replace": st.sampled_from(["", "species:dog", 'studio:"a; b", title:"c:d"']),
+        "anti": st.booleans(),
+        "order": st.sampled_from(NAMESPACES["order"].choices),
+    }
+)
+
+
+@given(texts)
+def test_infotext_of_namespaces_round_trip(given_values):
+    complete = NAMESPACES.read(given_values)
+    assert infotext.loads(NAMESPACES, f"{infotext.dumps(NAMESPACES, complete)}; registry=0123abcd") == complete
 
 
 def test_what_is_for_this_run_only_is_not_kept():
