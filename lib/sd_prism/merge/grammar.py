@@ -92,8 +92,10 @@ def _model(part: Part) -> dict[str, str]:
     text = part.text.strip()
     quoted = QUOTED.match(text)
     if quoted is None:
-        if not text:
-            raise _error("a model's name is missing", part)
+        if not text or '"' in text:
+            raise _error(
+                "a quote stands within a name; quote whole names" if text else "a model's name is missing", part
+            )
         return {"model": text}
     names = {"model": _unquoted(quoted[0])}
     rest = text[quoted.end() :].lstrip()

@@ -59,11 +59,11 @@ def _zigzag(x: float) -> float:
 
 
 def _fake_hermite(t: float) -> float:
-    return ((19 / 3 * t - 19 / 2) * t + 25 / 6) * t
+    return ((38 * t - 57) * t + 25) * t / 6
 
 
 def _true_hermite(t: float) -> float:
-    return ((77 / 12 * t - 77 / 8) * t + 25 / 6) * t + 1 / 24 if t else 0.0
+    return (((154 * t - 231) * t + 100) * t + 1) / 24 if t else 0.0
 
 
 def _pair(name: str, opposite: str, curve: Curve) -> tuple[Preset, Preset]:

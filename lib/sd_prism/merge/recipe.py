@@ -26,6 +26,7 @@ from .select import Selector
 
 LOADED = "A"  # the base where a recipe names none: the model that the host has loaded
 LIMIT = 10.0
+CLASSIC = tuple([f"IN{i:02d}" for i in range(12)] + ["M00"] + [f"OUT{i:02d}" for i in range(12)])
 Weight = float | str | tuple[float, ...]
 
 
@@ -104,8 +105,8 @@ class Term:
     Attributes:
         model: the name of its file, as the sources know it.
         weight: a number for every tensor, a preset's name, or a list for the blocks that presets run over, first to
-            last; a list one longer begins with BASE. Presets and lists give TIME_EMBED, LABEL_EMB the first block's
-            weight, OUT the last one's, VAE that of BASE.
+            last; a list one longer begins with BASE. Blocks that a preset or list does not name follow: TIME_EMBED and
+            LABEL_EMB the first block, OUT the last one, VAE the BASE, which itself is 0.
         scale: factor of a preset's or list's weights.
         rules: selectors with their own weights, see `Selector`; names win over blocks, later rules over earlier ones.
         mode: a key of `MODES`.
@@ -151,7 +152,8 @@ class Term:
 
     def levels(self, layout: Layout) -> dict[str, float]:
         """The weight of each block of a model, from `weight` and the rules about whole blocks."""
-        levels = dict.fromkeys(layout.blocks, self.weight) if isinstance(self.weight, float) else self._spread(layout)
+        weight = self.weight
+        levels = dict.fromkeys(layout.blocks, weight) if isinstance(weight, float) else self._spread(weight, layout)
         for selector, weight in self.rules:
             if not selector.piece:
                 levels.update(dict.fromkeys(selector.blocks(layout), weight))
@@ -187,14 +189,16 @@ class Term:
         rules = tuple((selector, weight * strength) for selector, weight in self.rules)
         return replace(self, scale=self.scale * strength, rules=rules, when=None)
 
-    def _spread(self, layout: Layout) -> dict[str, float]:
+    def _spread(self, weight: str | tuple[float, ...], layout: Layout) -> dict[str, float]:
         spine = layout.spine
-        base, weights = _list(self.weight, layout) if isinstance(self.weight, tuple) else _preset(self.weight, layout)
-        first, last = (weights[0], weights[-1]) if weights else (0.0, 0.0)
-        levels = dict(zip(spine, weights))
-        for block in layout.blocks:
-            levels.setdefault(block, base if block in (BASE, VAE) else last if block == "OUT" else first)
-        return {block: levels[block] * self.scale for block in layout.blocks}
+        if isinstance(weight, str):
+            preset = presets.PRESETS[weight]
+            levels = {BASE: preset.base, **dict(zip(spine, preset.weights(len(spine))))}
+        else:
+            levels = dict(zip(_labels(len(weight), layout), weight))
+        ends = {BASE: 0.0, VAE: levels.get(BASE, 0.0), "OUT": levels[spine[-1]] if spine else 0.0}
+        first = levels[spine[0]] if spine else 0.0
+        return {block: levels.get(block, ends.get(block, first)) * self.scale for block in layout.blocks}
 
 
 @dataclass(frozen=True)
@@ -254,16 +258,17 @@ class Recipe:
         return replace(self, terms=tuple(_resolved(term, names) for term in self.terms))
 
     def run(self, steps: int, states: int = 8) -> tuple[Recipe, ...]:
-        """What holds at each of `steps` steps: recipes without `when`, at most `states` different ones.
+        """What holds at each of `steps` steps: recipes without `when`, at most `states` (2 or more) different ones.
 
         The first and the last are exact; where the curves ask for more states, steps share the nearest one.
         """
         exact = [tuple(term.strength(step, steps) for term in self.terms) for step in range(steps)]
         kinds = list(dict.fromkeys(exact))
         if len(kinds) > states:
-            whole = len(kinds) - 1
-            share = max(states - 1, 1)
-            near = {kind: kinds[round(round(i * share / whole) * whole / share)] for i, kind in enumerate(kinds)}
+            if exact[-1] != exact[0]:
+                kinds.append(kinds.pop(kinds.index(exact[-1])))
+            whole, parts = len(kinds) - 1, states - 1
+            near = {kind: kinds[round(round(i * parts / whole) * whole / parts)] for i, kind in enumerate(kinds)}
             exact = [near[kind] for kind in exact]
         made = {kind: self._at(kind) for kind in dict.fromkeys(exact)}
         return tuple(made[kind] for kind in exact)
@@ -322,24 +327,23 @@ def _options(mode: Mode, given: tuple[tuple[str, float], ...]) -> tuple[tuple[st
     return tuple(sorted(options.items()))
 
 
-def _preset(name: str, layout: Layout) -> tuple[float, tuple[float, ...]]:
-    preset = presets.PRESETS[name]
-    return preset.base, preset.weights(len(layout.spine))
+def _labels(count: int, layout: Layout) -> tuple[str, ...]:
+    """The blocks that a list of `count` weights is for.
 
-
-def _list(weights: tuple[float, ...], layout: Layout) -> tuple[float, tuple[float, ...]]:
-    """(BASE, weights of the blocks); SD's 25 serve SDXL without IN09-11 and OUT09-11, as in supermerger."""
-    count, given = len(layout.spine), len(weights)
-    if count == presets.SDXL and given in (presets.SD, presets.SD + 1):
-        base, rest = (weights[0], weights[1:]) if given > presets.SD else (0.0, weights)
-        return base, rest[:9] + rest[12:22]
-    if given == count:
-        return 0.0, weights
-    if given == count + 1:
-        return weights[0], weights[1:]
+    Lists of 25, 26 or 27 serve SDXL without IN09-11 and OUT09-11, as in supermerger.
+    """
+    spine, size = layout.spine, len(layout.spine)
+    if size == presets.SDXL and presets.SD <= count <= presets.SD + 2:
+        spine, size = CLASSIC, presets.SD
+    if count == size:
+        return spine
+    if count == size + 1:
+        return (BASE, *spine)
+    if count == size + 2:  # supermerger's form for SDXL, runtime-block-merge's for SD 1
+        return (BASE, *spine, VAE) if size == presets.SDXL else (*spine, "TIME_EMBED", "OUT")
     raise PrismError(
-        f"a list of {given} weights does not fit {layout.title}; expected {count} for {layout.spine[0]} to "
-        f"{layout.spine[-1]}, or {count + 1} with BASE first"
+        f"a list of {count} weights does not fit {layout.title}; expected {len(layout.spine)} for {layout.spine[0]} to "
+        f"{layout.spine[-1]}, or {len(layout.spine) + 1} with BASE first"
     )
 
 

@@ -26,6 +26,11 @@ class Selector:
     last: str = ""
     piece: str = ""
 
+    def __post_init__(self) -> None:
+        first = label(self.first) if self.first.strip() else ""
+        object.__setattr__(self, "first", first)
+        object.__setattr__(self, "last", label(self.last) if self.last.strip() else first)
+
     @classmethod
     def parse(cls, text: str) -> Selector:
         """Raises PrismError; the name of a block that no model has is told with the nearest one."""
@@ -35,8 +40,9 @@ class Selector:
                 f'"{text}" selects nothing; write a block (IN04), blocks (IN04-OUT02), or /attn2 for names'
             )
         first, dash, last = found[1].partition("-")
-        first = label(first) if first or dash else ""
-        return cls(first, label(last) if dash else first, found[2] or "")
+        if dash and not (first.strip() and last.strip()):
+            raise PrismError(f'"{text}" lacks a block; write IN04-OUT02')
+        return cls(first, last, found[2] or "")
 
     def blocks(self, layout: Layout) -> tuple[str, ...]:
         """The blocks of a model that are meant; raises UnknownName for one that it lacks."""
