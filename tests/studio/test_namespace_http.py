@@ -87,8 +87,8 @@ def test_the_words_of_an_enum_are_completed_without_a_file(studio):
         ({"namespace": "speceis"}, 'did you mean "species"'),
         ({}, "Namespace"),
         ({"namespace": "species", "limit": "many"}, 'limit is "many"'),
-        ({"namespace": "species", "limit": "0"}, "between 1 and 200"),
-        ({"namespace": "species", "limit": "9" * 5000}, "limit is"),
+        ({"namespace": "species", "limit": "0"}, "from 1 to 200"),
+        ({"namespace": "species", "limit": "9" * 5000}, "from 1 to 200"),
     ],
 )
 def test_a_wrong_question_is_told(studio, asked, text):
@@ -100,9 +100,9 @@ def test_as_many_values_as_wanted(studio):
 
 
 def test_a_prompt_is_rendered_with_every_tag(studio):
-    prompt = "a photo, species:seal, (year:1990)"
-    found = render(studio, prompt=prompt, negative="species:dog", dialect="sygil")
-    assert found["prompt"] == r"a photo, species\:seal, (year\:\1990)"
+    prompt = "a photo, species:seal, (studio:dc)"
+    found = render(studio, prompt=prompt, negative="species:dog", dialect="sygil", target="a1111")
+    assert found["prompt"] == r"a photo, species\:seal, (studio\:dc)"
     assert found["negative"] == r"species\:dog"
     tags = {(tag["side"], prompt[tag["start"] : tag["end"]]): tag for tag in found["tags"] if tag["side"] == "prompt"}
     seal = tags["prompt", "species:seal"]
@@ -112,7 +112,7 @@ def test_a_prompt_is_rendered_with_every_tag(studio):
         "species:seal",
         "here",
     )
-    assert ("prompt", "year:1990") in tags
+    assert ("prompt", "studio:dc") in tags
     assert [tag["value"] for tag in found["tags"] if tag["side"] == "negative"] == ["dog"]
     assert all(set(lint) == {"side", "code", "start", "end", "message", "fix"} for lint in found["lints"])
 
@@ -127,9 +127,11 @@ def test_a_prompt_without_tags_is_as_it_was(studio):
 
 
 def test_settings_of_the_request_count_and_wrong_ones_are_told(studio):
-    found = render(studio, prompt="species:seal", dialect="sygil", strength="species=1.5", tab="txt2img")
+    asked = {"dialect": "sygil", "strength": "species=1.5", "target": "a1111", "tab": "txt2img"}
+    found = render(studio, prompt="species:seal", **asked)
     assert found["prompt"] == r"(species\:seal:1.5)"
     assert "9" in render(studio, status=422, prompt="species:seal", strength="species=9")["detail"]
+    assert "a1111" in render(studio, status=422, prompt="species:seal", target="a111")["detail"]
     assert "sygl" in render(studio, status=422, prompt="species:seal", dialect="sygl")["detail"]
 
 

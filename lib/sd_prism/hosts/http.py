@@ -6,8 +6,9 @@ Three routes under /prism/v1/namespaces, as open as the webui's own page. Errors
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fastapi.responses import JSONResponse
 from modules import paths, script_callbacks
 from starlette.concurrency import run_in_threadpool
 
-from ..errors import OutOfRange, PrismError, UnknownName
+from ..errors import PrismError, UnknownName
 from ..namespaces import json_form, lexicon
 from ..namespaces.lexicon import Entry, Lexicon, Shelf
 from ..namespaces.registry import Namespace, Registry
@@ -123,19 +124,20 @@ def problem(status: int, error: Exception) -> JSONResponse:
 
 def completions(registry: Registry, values: Lexicon, namespace: str, typed: str, limit: str) -> list[dict[str, Any]]:
     """The values of a namespace that fit what was typed: its own words first, then those of the files."""
-    one = registry.find(namespace)
+    one, most = registry.find(namespace), limit_of(limit)
     if one is None:
         raise UnknownName("Namespace", namespace, registry.namespaces)
-    if not (limit.isascii() and limit.isdigit()):
-        raise PrismError(f'limit is "{limit[:20]}"; it must be a whole number from 1 to {MOST}')
-    if not 1 <= int(limit) <= MOST:
-        raise OutOfRange("limit", int(limit), 1, MOST, "completions")
-    entries = [*own_values(one, typed), *values.complete(source_of(one), typed, int(limit))]
-    by_value = {entry.value: entry for entry in reversed(entries)}
-    kept = dict.fromkeys(entry.value for entry in entries)
-    return [{"value": value, "count": by_value[value].count, "alias": by_value[value].alias} for value in kept][
-        : int(limit)
-    ]
+    found = {entry.value: entry for entry in own_values(one, typed)}
+    for entry in values.complete(source_of(one), typed, most):
+        found.setdefault(entry.value, entry)
+    return [asdict(entry) for entry in found.values()][:most]
+
+
+def limit_of(text: str) -> int:
+    number = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
+    if not 1 <= number <= MOST:
+        raise PrismError(f'limit is "{text[:20]}"; it must be a whole number from 1 to {MOST}')
+    return number
 
 
 def own_values(one: Namespace, typed: str) -> list[Entry]:
@@ -164,7 +166,7 @@ def fields_of(body: bytes) -> dict[str, Any]:
     """The JSON object of a request, its two texts checked."""
     try:
         given = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(NOT_JSON, f"The request is no JSON: {error}") from error
     if not isinstance(given, dict):
         raise Refused(NOT_JSON, 'The request must be a JSON object such as {"prompt": "species:seal"}')
@@ -178,6 +180,12 @@ def fields_of(body: bytes) -> dict[str, Any]:
 
 
 def rendered(service: Service, given: dict[str, Any]) -> dict[str, Any]:
-    """A pair of prompts rendered as a job would, with settings of the request over those of the panel."""
-    settings = {name: value for name, value in given.items() if name not in ("prompt", "negative")}
-    return json_form.rendered(render_pair(given["prompt"], given["negative"], service.options(settings)))
+    """A pair of prompts rendered as a job would, with settings of the request over those of the panel.
+
+    "target" asks for the syntax of another program than this webui.
+    """
+    settings = {name: value for name, value in given.items() if name not in ("prompt", "negative", "target")}
+    options = service.options(settings)
+    if "target" in given:
+        options = replace(options, target=given["target"])
+    return json_form.rendered(render_pair(given["prompt"], given["negative"], options))
