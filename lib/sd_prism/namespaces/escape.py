@@ -21,7 +21,7 @@ WEIGHT_LIKE = re.compile(r":\s*[-+.\d]+\s*\Z")
 
 PRIVATE = 0xF0000  # of Unicode's plane 15: no text has these characters, and no parser reads syntax in them
 STUDIO = {code: chr(PRIVATE + code) for code in map(ord, "\\()[]{}<>:|#")}
-UNSTUDIO = {ord(private): chr(code) for code, private in STUDIO.items()}
+UNSTUDIO = {PRIVATE: None, **{ord(private): chr(code) for code, private in STUDIO.items()}}
 WORDS = {"AND": "A\U000f0000ND", "BREAK": "B\U000f0000REAK"}
 
 
@@ -52,4 +52,4 @@ def literal(value: str) -> str:
 
 def plain(text: str) -> str:
     """The text in which `literal`s are what they were."""
-    return text.translate({**UNSTUDIO, PRIVATE: None})
+    return text if text.isascii() else text.translate(UNSTUDIO)

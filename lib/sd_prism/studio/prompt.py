@@ -1,4 +1,8 @@
-"""A1111's prompt syntax, text in and text out: AND, prompt editing and emphasis."""
+"""A1111's prompt syntax, text in and text out: AND, prompt editing and emphasis.
+
+Beside it the studio knows literals (`sd_prism.namespaces.escape.literal`): no step reads syntax in them, and the leaves
+of the tree are what they stand for.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sd_prism.errors import PrismError
+from sd_prism.namespaces.escape import plain
 
 # --- AND ---------------------------------------------------------------------------------------------------------
 
@@ -276,4 +281,4 @@ def _merged(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
             runs[-1][0].append(text)
         else:
             runs.append(([text], weight))
-    return [("".join(texts), weight) for texts, weight in runs] or [("", 1.0)]
+    return [(plain("".join(texts)), weight) for texts, weight in runs] or [("", 1.0)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from sd_prism.namespaces.escape import literal as literal  # this parser reads no syntax in what it returns
 from sd_prism.studio import prompt as engine
 
 ScheduledPromptConditioning = namedtuple("ScheduledPromptConditioning", ["end_at_step", "cond"])
