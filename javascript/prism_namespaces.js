@@ -241,7 +241,7 @@
   const panels = Object.fromEntries(["txt2img", "img2img"].map((tab) => [tab, new Panel(tab)]));
   const pairs = PAIRS.map(([tab, ...ids]) => new Pair(panels[tab], ...ids));
   const boxes = pairs.flatMap((pair) => pair.boxes);
-  const boxOf = (target) => target?.tagName === "TEXTAREA" && boxes.find((box) => target.closest(`#${box.id}`));
+  const boxOf = (target) => (target?.tagName === "TEXTAREA" ? boxes.find((box) => target.closest(`#${box.id}`)) : undefined);
   let popup = null;
 
   const on = (name, act) => document.addEventListener(name, (event) => {

@@ -6,10 +6,14 @@
     end: "said at the end of the prompt", negative: "said in the negative prompt", drop: "not said to this model",
   };
 
+  // Whether a tag becomes something else; one that is said as it stands needs no second text.
+  const changed = ({ namespace, value, said }) =>
+    said && said.place !== "drop" && ![value, `${namespace}:${value}`].includes(said.text);
+
   // A tag in words, for a tooltip.
-  const told = ({ written, value, said }) => {
-    const place = PLACES[said?.place] ? ` (${PLACES[said.place]})` : "";
-    return `${written}:${value}${said && said.place !== "drop" ? ` → ${said.text}` : ""}${place}`;
+  const told = (tag) => {
+    const { written, value, said } = tag, place = PLACES[said?.place];
+    return `${written}:${value}${changed(tag) ? ` → ${said.text}` : ""}${place ? ` (${place})` : ""}`;
   };
 
   class Chips {
@@ -47,7 +51,7 @@
     chip(tag) {
       const { made } = shared, { said } = tag;
       const parts = [["name", `${tag.negative ? "−" : ""}${tag.namespace}`], ["value", tag.value]];
-      if (said && said.place !== "drop" && said.text !== tag.value) parts.push(["said", said.text]);
+      if (changed(tag)) parts.push(["said", said.text]);
       const spans = parts.map(([name, text]) => made("span", { class: `prism-chip-${name}` }, text));
       const name = `prism-chip prism-chip-${said?.place ?? "here"}`;
       const chip = this.button(name, told(tag), () => this.box.select(tag), ...spans);

@@ -51,6 +51,7 @@
       if (this.box && this.box !== box) this.close();
       [this.box, this.entries, this.take, this.active] = [box, entries, take, -1];
       this.list.replaceChildren(...entries.map((entry, i) => this.option(entry, i)));
+      this.list.style.fontFamily = getComputedStyle(box).fontFamily;
       document.body.append(this.list);
       this.place(caretOf(box, index));
       box.dataset.prismCompletion = "open";
