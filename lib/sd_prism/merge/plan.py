@@ -1,0 +1,179 @@
+"""Writing a recipe into a live model: only what differs from the last plan, always from pristine weights.
+
+Everything that can be refused is refused before the first tensor is touched.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PrismError
+from .blocks import Layout
+from .kernels import Step, write
+from .pairing import Models, Wishes
+from .recipe import LOADED, Recipe
+
+SHOWN = 3  # tensors that a refusal names
+Live = nn.Module | Mapping[str, Tensor]
+Job = tuple[Tensor, Tensor, list[Step]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a live model holds; the next merge begins with it.
+
+    Attributes:
+        recipe: what was merged; the empty one is the pristine model.
+        written: how many tensors were written to come here from the last plan.
+        notes: what a user should know, such as tensors that a model lacks.
+        unsure: LDM names of tensors that a later merge began to write; it fills if that merge fails, so that this plan
+            can be used once more, to merge or to restore.
+    """
+
+    recipe: Recipe
+    written: int
+    notes: tuple[str, ...]
+    unsure: set[str] = field(repr=False, compare=False)
+    wishes: Wishes = field(repr=False, compare=False)
+    identities: Mapping[str, tuple[object, ...]] = field(repr=False, compare=False)
+    models: Models = field(repr=False, compare=False)
+    target: Target = field(repr=False, compare=False)
+
+    def release(self) -> None:
+        """Let go of the source files, which Windows keeps from being deleted while they are mapped."""
+        self.models.release()
+
+
+def merge_into(live: Live, recipe: Recipe, sources: Mapping[str, Any], *, previous: Plan | None = None) -> Plan:
+    """Write a recipe into a live model's tensors, in place.
+
+    Args:
+        live: a module or a dict of tensors, in any of the namings that `Layout` reads.
+        recipe: what the weights shall be; terms that hold for some steps only are not allowed.
+        sources: name -> path of a .safetensors file, dict of tensors, module or `Source`; "A" is what `live` held when
+            it was loaded.
+        previous: what the last call for this model returned; without it `live` must hold "A". Of the sources' dicts
+            and modules only the identity is looked at.
+
+    Returns: the plan to pass next time; `previous` itself if there is nothing to do.
+
+    Raises:
+        PrismError: for a model that is missing, damaged, or does not fit. Nothing was written.
+        Exception: anything else in the midst of writing; `previous` then knows which tensors to repair, by another
+            merge or `restore`. Without a `previous`, `restore(live, sources, None)` writes every tensor.
+    """
+    labels = tuple(dict.fromkeys((LOADED, *recipe.models)))
+    models = previous.models if previous else Models()
+    identities = models.take(sources, labels)
+    if previous and not previous.unsure and previous.recipe == recipe and previous.identities == identities:
+        return previous
+    layout = models[LOADED].layout
+    wishes = Wishes.of(recipe, layout)
+    target = previous.target if previous and previous.target.of(live) else Target(live, models)
+    names = _changed(target.blocks, wishes, identities, previous)
+    with torch.inference_mode():  # parameters made inside of it could not be written to outside
+        jobs = _jobs(names, wishes, models, target)
+        if previous:
+            previous.unsure.update(names)
+        for job in jobs:
+            write(*job, models.scratch)
+    return Plan(recipe, len(names), models.notes(labels), set(), wishes, identities, models, target)
+
+
+def restore(live: Live, sources: Mapping[str, Any], previous: Plan | None) -> Plan:
+    """Write "A" back, bit by bit, where a merge wrote or may have written; into every tensor if `previous` is None."""
+    if previous is None:
+        previous = merge_into(live, Recipe(), sources)
+        previous.unsure.update(name for names in previous.target.blocks.values() for name in names)
+    return merge_into(live, Recipe(), sources, previous=previous)
+
+
+class Target:
+    """A live model's tensors by LDM names. They are looked up anew each time: hosts replace parameters."""
+
+    def __init__(self, live: Live, models: Models) -> None:
+        self._live = weakref.ref(live) if isinstance(live, nn.Module) else lambda: live
+        tensors = live.state_dict() if isinstance(live, nn.Module) else live
+        layout = Layout.of({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        base = models[LOADED]
+        if layout.family != base.layout.family:
+            raise PrismError(
+                f'The loaded model is {layout.title}, but "{LOADED}" ({base.source.label}) is {base.layout.title}; '
+                "give the file that was loaded"
+            )
+        self._paths = {name: tuple(layout.names[name].split(".")) for name in layout.homes if name in base}
+        self.blocks: dict[str, list[str]] = {}
+        for name in self._paths:
+            self.blocks.setdefault(base.layout.homes[name], []).append(name)
+
+    def of(self, live: Live) -> bool:
+        """Whether this is about the same model."""
+        return self._live() is live
+
+    def tensor(self, name: str) -> Tensor:
+        """The live tensor, for writing."""
+        path, live = self._paths[name], self._live()
+        if not isinstance(live, nn.Module):
+            return live[".".join(path)]  # type: ignore[index]
+        for part in path[:-1]:
+            live = live._modules[part]  # type: ignore[union-attr, assignment]
+        return getattr(live, path[-1]).data
+
+
+def _changed(
+    blocks: Mapping[str, list[str]], wishes: Wishes, identities: Mapping[str, Any], previous: Plan | None
+) -> list[str]:
+    """Names of the tensors whose inputs are not those of the previous plan."""
+    before = previous.wishes if previous else Wishes({}, {})
+    unsure = previous.unsure if previous else set()
+    known = previous.identities if previous else {}
+    replaced = {label for label, found in identities.items() if known.get(label, found) != found}
+    special = wishes.by_name.keys() | before.by_name.keys() | unsure
+
+    def differs(name: str, block: str) -> bool:
+        old, new = before.at(name, block), wishes.at(name, block)
+        return old != new or new.uses(replaced)
+
+    changed = []
+    for block, names in blocks.items():
+        whole = differs("", block)
+        changed += [name for name in names if (name in unsure or differs(name, block) if name in special else whole)]
+    return changed
+
+
+def _jobs(names: list[str], wishes: Wishes, models: Models, target: Target) -> list[Job]:
+    """Everything that will be written; raises PrismError with the first tensors that do not fit."""
+    jobs, wrong = [], []
+    homes = models[LOADED].layout.homes
+    for name in names:
+        out, wish = target.tensor(name), wishes.at(name, homes[name])
+        problems = _unwritable(name, out) or list(models.mismatches(name, wish, tuple(out.shape)))
+        wrong += problems
+        if not problems:
+            jobs += [job for job in models.pieces(name, wish, out) if _apart(name, *job)]
+    if wrong:
+        more = f"; {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise PrismError(f"These models cannot be merged: {'; '.join(wrong[:SHOWN])}{more}. Nothing was changed")
+    return jobs
+
+
+def _unwritable(name: str, out: Tensor) -> list[str]:
+    if not out.is_floating_point():
+        kind = str(out.dtype).removeprefix("torch.")
+        return [f"{name} is stored as {kind} (quantised); load the model in fp16, bf16, fp32 or fp8"]
+    if out.is_meta:
+        return [f"{name} is offloaded and not in memory; load the model without offloading to disk"]
+    return []
+
+
+def _apart(name: str, out: Tensor, base: Tensor, steps: list[Step]) -> bool:
+    """True; raises PrismError where a source would be written to."""
+    if any(out.data_ptr() == one.data_ptr() for one in (base, *(other for step in steps for other in step.others))):
+        raise PrismError(f"A source shares {name} with the live model; give a copy of it, or its file")
+    return True
