@@ -55,7 +55,7 @@ class Dialect:
 
     Attributes:
         title: its name for people.
-        sets: namespace sets that it adds to the default ones.
+        sets: namespace sets that it adds to the default ones: scores and dates, which count where a dialect was chosen.
         order: groups of namespaces in the order it was trained on, "rest" being all others; () is as written.
         rules, other: the rule of each namespace, and of those without one.
         like: a dialect whose templates serve where this one has none.
@@ -63,7 +63,7 @@ class Dialect:
 
     name: str
     title: str
-    sets: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ("sote",)
     order: tuple[str, ...] = ()
     rules: Mapping[str, Rule] = field(default_factory=dict, repr=False)
     other: Rule = field(default=lambda namespace, value: words(value), repr=False)
@@ -375,12 +375,11 @@ NATURAL: dict[str, Rule] = {
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
     for dialect in (
-        Dialect("pass", "As written", other=_as_written),
-        Dialect("sygil", "Sygil", sets=("sygil",), rules={**WORDS, **dict.fromkeys(SYGIL_NAME, _sygil)}),
+        Dialect("pass", "As written", sets=(), other=_as_written),
+        Dialect("sygil", "Sygil", rules={**WORDS, **dict.fromkeys(SYGIL_NAME, _sygil)}),
         Dialect(
             "sote",
             "SoteDiffusion",
-            sets=("sote",),
             order=("aesthetic", "quality", "score", "date", "custom", "rating", "character", "series", "rest"),
             rules={
                 **WORDS,
@@ -398,7 +397,6 @@ DIALECTS: dict[str, Dialect] = {
         Dialect(
             "danbooru",
             "Danbooru (Baka)",
-            sets=("booru",),
             order=("quality", "score", "count", "character", "series", "rest"),
             rules={
                 **WORDS,
@@ -419,7 +417,6 @@ DIALECTS: dict[str, Dialect] = {
         Dialect(
             "pony",
             "Pony",
-            sets=("pony",),
             order=("score", "quality", "source", "rating", "rest"),
             rules={
                 **WORDS,
@@ -433,7 +430,6 @@ DIALECTS: dict[str, Dialect] = {
         Dialect(
             "animagine",
             "Animagine",
-            sets=("sote",),
             order=("count", "character", "series", "rest", "quality", "score"),
             rules={
                 **WORDS,
