@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def gate_row(family: str, text: str, size: int) -> Row:
     registry = registered()
     if rendered(text, registry) is not text:
         raise AssertionError(f"a prompt without a tag was changed: {text[:60]}")
-    ms = least(lambda: rendered(text, registry))
+    ms = least(partial(rendered, text, registry))
     return row("gate, no tag", f"{family}, {size} tokens", {"ours": ms}, ms, "ms", GATE * size / 750)
 
 
@@ -130,7 +131,7 @@ def growth_row(piece: str, length: int) -> Row:
     """A piece repeated behind a tag, and twice as often."""
     registry = registered()
     short, long = (f"species:seal, {piece * (count // len(piece))}" for count in (length, 2 * length))
-    once, twice = (least(lambda text=text: rendered(text, registry)) for text in (short, long))
+    once, twice = (least(partial(rendered, text, registry)) for text in (short, long))
     case = f"{piece.strip() or 'blanks'} to {len(long):,} characters"
     return row("twice as long", case, {"ours": twice, "half": once}, twice / once, "x", GROWTH)
 
@@ -149,7 +150,7 @@ def completion_rows(count: int) -> list[Row]:
     index = Lexicon({"species": values})
     built = (time.process_time() - start) * 1e3
     typed = ["", *"abcdefghilmoprstw", "s", "sh", "blue", "blue h", "small red c", "海", "海豹 1", "zzz", "a" * 300]
-    answers = {one: least(lambda one=one: index.complete("species", one), seconds=0.02) for one in typed}
+    answers = {one: least(partial(index.complete, "species", one), seconds=0.02) for one in typed}
     slowest = max(answers, key=lambda one: answers[one])
     case = f'{count:,} values, slowest of {len(answers)}: "{slowest}"'
     return [
@@ -205,9 +206,9 @@ def times_of(
         last = (1, 0.0)  # tokens, milliseconds
         times[family] = {}
         for size, text in sizes.items():
-            times[family][size] = {"ours": least(lambda text=text: rendered(text, registry))}
+            times[family][size] = {"ours": least(partial(rendered, text, registry))}
             if parse and last[1] * (size / last[0]) ** 2 < TOO_LONG * 1e3:
-                last = size, once_or_least(lambda text=text: parse(text))
+                last = size, once_or_least(partial(parse, text))
                 times[family][size]["webui"] = last[1]
     return times
 

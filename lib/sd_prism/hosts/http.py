@@ -76,6 +76,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     def registry(request: Request) -> JSONResponse:
         """The namespaces of ?dialect=, and every way to write their names."""
+        service.values.prepare()  # a page that asks for this will ask for values next
         return answered(lambda: json_form.registry(service.registry(request.query_params.get("dialect", ""))))
 
     def complete(request: Request) -> JSONResponse:
@@ -128,8 +129,9 @@ def completions(registry: Registry, values: Lexicon, namespace: str, typed: str,
     if one is None:
         raise UnknownName("Namespace", namespace, registry.namespaces)
     found = {entry.value: entry for entry in own_values(one, typed)}
-    for entry in values.complete(source_of(one), typed, most):
-        found.setdefault(entry.value, entry)
+    for source in (one.name, one.lexicon.removesuffix(".csv")):
+        for entry in values.complete(source, typed, most):
+            found.setdefault(entry.value, entry)
     return [asdict(entry) for entry in found.values()][:most]
 
 
@@ -142,11 +144,6 @@ def limit_of(text: str) -> int:
 
 def own_values(one: Namespace, typed: str) -> list[Entry]:
     return [Entry(value, 0) for value in one.values if lexicon.fold(value).startswith(lexicon.fold(typed).lstrip())]
-
-
-def source_of(one: Namespace) -> str:
-    """The lexicon's name for a namespace's values."""
-    return one.lexicon.removesuffix(".csv") or one.name
 
 
 # --- rendering

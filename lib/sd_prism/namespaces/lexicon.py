@@ -246,15 +246,17 @@ class Shelf:
         self._built: tuple[Stamp, Lexicon] | None = None
         self._wanted: Stamp | None = None
 
-    def lexicon(self) -> Lexicon:
-        """The newest one that is ready; only the first call waits."""
-        stamp, built = _stamp(self._files()), self._built
-        if built is None:
-            return self._build(stamp)
-        if stamp not in (built[0], self._wanted):
+    def prepare(self) -> None:
+        """Has what is new built in the background; does not wait."""
+        stamp = _stamp(self._files())
+        if stamp not in (self._built and self._built[0], self._wanted):
             self._wanted = stamp
             threading.Thread(target=self._build, args=[stamp], name="lexicon", daemon=True).start()
-        return built[1]
+
+    def lexicon(self) -> Lexicon:
+        """The newest one that is ready; only while there is none does it wait."""
+        self.prepare()
+        return self._built[1] if self._built else self._build(_stamp(self._files()))
 
     def _build(self, stamp: Stamp) -> Lexicon:
         with self._lock:
