@@ -44,7 +44,7 @@ class Namespace:
         template: dialect (or "*") -> text with {v}, or {a} for the value with its article.
         anti: value -> the wrong senses that go to the negative prompt.
         bind, strength: defaults of these settings.
-        lexicon: name of a CSV file with its values, where it is not `<name>.csv`.
+        lexicon: name of a CSV file with more values than those of `<name>.csv`.
     """
 
     name: str
