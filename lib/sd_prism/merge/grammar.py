@@ -13,10 +13,11 @@ from . import presets
 from .recipe import LOADED, MODES, Recipe, Steps, Term, Weight, find_mode
 from .select import Selector
 
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+UNSIGNED = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+NUMBER = rf"[+-]?{UNSIGNED}"
 PIECE = re.compile(r'"(?:[^"]|"")*"|(?P<join>\s\+\s)|(?P<colon>:)|[^":\s]+|\s|"')
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
-RANGE = re.compile(r"(\d*\.?\d*)-(\d*\.?\d*)")
+RANGE = re.compile(rf"({UNSIGNED})?-({UNSIGNED})?")
 DRIVE = re.compile(r"[A-Za-z]")
 COMMON = ("mode", "lbw", "scale", "minus", "step", "start", "stop", "include", "exclude")
 
@@ -113,7 +114,7 @@ def _unquoted(text: str) -> str:
 def _weight(part: Part, lists: Mapping[str, tuple[float, ...]]) -> Weight:
     text = part.text.strip()
     if "," in text:
-        return tuple(_number(Part(one, part.start)) for one in text.split(","))
+        return tuple(map(_number, _split(part)))
     if re.fullmatch(NUMBER, text):
         return _number(part)
     name = presets.find(text)
@@ -132,7 +133,7 @@ def _number(part: Part) -> float:
 
 def _option(part: Part, draft: Draft, lists: Mapping[str, tuple[float, ...]]) -> None:
     name, equals, value = (one.strip() for one in part.text.partition("="))
-    at = Part(value, part.start)
+    at = Part(value, part.start + len(part.text) - len(part.text.partition("=")[2].lstrip()))
     if not equals:
         draft.fields["mode"] = _mode(part, name)
         return
@@ -149,7 +150,7 @@ def _option(part: Part, draft: Draft, lists: Mapping[str, tuple[float, ...]]) ->
     elif key in ("step", "start", "stop"):
         draft.steps[key] = value
     elif key in ("include", "exclude"):
-        draft.fields[key] = tuple(_selector(Part(one, part.start)) for one in value.split(","))
+        draft.fields[key] = tuple(map(_selector, _split(at)))
     elif any(key in mode.options for mode in MODES.values()):
         draft.options[key] = _number(at)
     else:
@@ -165,14 +166,22 @@ def _mode(part: Part, name: str) -> str:
 
 
 def _rules(part: Part) -> list[tuple[Selector, float]]:
-    rules, at = [], part.start
-    for one in part.text.split(","):
-        name, equals, value = one.partition("=")
+    rules = []
+    for one in _split(part):
+        name, equals, value = one.text.partition("=")
         if not equals:
-            raise _error(f'"{one.strip()}" has no weight; write {one.strip()}=0.5', Part(one, at))
-        rules.append((_selector(Part(name, at)), _number(Part(value, at + len(name) + 1))))
-        at += len(one) + 1
+            raise _error(f'"{name.strip()}" has no weight; write {name.strip()}=0.5', one)
+        rules.append((_selector(Part(name, one.start)), _number(Part(value, one.start + len(name) + 1))))
     return rules
+
+
+def _split(part: Part) -> list[Part]:
+    """What stands between commas."""
+    parts, at = [], part.start
+    for one in part.text.split(","):
+        parts.append(Part(one, at))
+        at += len(one) + 1
+    return parts
 
 
 def _selector(part: Part) -> Selector:
@@ -205,9 +214,9 @@ def when_of(text: str) -> Steps | Curve:
     if "@" in text:
         return Curve.parse(text)
     found = RANGE.fullmatch(text.strip())
-    if not found or not (found[1] or found[2]) or "." in (found[1], found[2]):
+    if not found or not (found[1] or found[2]):
         raise PrismError(f"step={text} is no range; write step=5-20, step=0.2-0.8, or step=0@0,1@0.5 (value@position)")
-    fraction = "." in found[0]
+    fraction = re.search(r"[.eE]", found[0]) is not None
     return Steps(float(found[1] or 0), float(found[2]) if found[2] else None, fraction)
 
 
