@@ -9,9 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .baking import bake
     from .blocks import Layout
+    from .plan import Plan, merge_into, restore
     from .presets import PRESETS, Preset
     from .recipe import MODES, Recipe, Steps, Term
+    from .sources import File, Source
 
 HOMES = {
     "Layout": "blocks",
@@ -21,8 +24,28 @@ HOMES = {
     "Recipe": "recipe",
     "Steps": "recipe",
     "Term": "recipe",
+    "File": "sources",
+    "Source": "sources",
+    "Plan": "plan",
+    "merge_into": "plan",
+    "restore": "plan",
+    "bake": "baking",
 }
-__all__ = ["MODES", "PRESETS", "Layout", "Preset", "Recipe", "Steps", "Term"]
+__all__ = [
+    "MODES",
+    "PRESETS",
+    "File",
+    "Layout",
+    "Plan",
+    "Preset",
+    "Recipe",
+    "Source",
+    "Steps",
+    "Term",
+    "bake",
+    "merge_into",
+    "restore",
+]
 
 
 def __getattr__(name: str) -> Any:

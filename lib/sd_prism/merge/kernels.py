@@ -86,8 +86,7 @@ def write(out: Tensor, base: Tensor, steps: Sequence[Step], scratch: Scratch) ->
     """
     out = out.data
     if not out.dim():
-        out, base = out.view(1), base.view(1)
-        steps = [step._replace(others=tuple(other.view(1) for other in step.others)) for step in steps]
+        out, (base, steps) = out.view(1), as_rows(base, steps)
     for start, stop in spans(out.shape, len(out) if out.is_cpu else per_tile(out.shape, STAGE)):
         part = out[start:stop] if stop - start < len(out) else out
         if out.is_cpu:
@@ -96,6 +95,11 @@ def write(out: Tensor, base: Tensor, steps: Sequence[Step], scratch: Scratch) ->
             staged = scratch.take("stage", part.shape, out.dtype)
             evaluate(staged, base, steps, start, scratch)
             part.copy_(staged)
+
+
+def as_rows(base: Tensor, steps: Sequence[Step]) -> tuple[Tensor, list[Step]]:
+    """Single numbers as vectors of one."""
+    return base.view(1), [step._replace(others=tuple(other.view(1) for other in step.others)) for step in steps]
 
 
 def evaluate(out: Tensor, base: Tensor, steps: Sequence[Step], start: int, scratch: Scratch) -> None:

@@ -23,6 +23,7 @@ from .sources import Source, identity_of, open_source
 FIRST = ldm_keys.UNET + "input_blocks.0.0.weight"  # inpainting models take more channels here
 V_PREDICTION = ("v_pred", "edm_vpred.sigma_max")
 Shape = tuple[int, ...]
+ALL = slice(None)
 
 
 class Part(NamedTuple):
@@ -119,6 +120,18 @@ def _idle(term: Term, w: float, block: str) -> bool:
         return True
     kept_none = "keep" in MODES[term.mode].options and term.option("keep") == 0
     return term.mode in modes.RESTS_AT_ZERO and (w == 0 or kept_none)
+
+
+class Piece(NamedTuple):
+    """Columns of a tensor (the second axis; mostly all), what to start from, and the steps."""
+
+    columns: slice
+    base: Tensor
+    steps: list[Step]
+
+    def of(self, out: Tensor) -> Tensor:
+        """The columns of a target."""
+        return out if self.columns == ALL else out[:, self.columns]
 
 
 class Model:
@@ -231,27 +244,27 @@ class Models:
                 sizes = (" x ".join(map(str, one)) for one in (theirs, shape))
                 yield f'{name} is {next(sizes)} in "{label}", {next(sizes)} in the model'
 
-    def pieces(self, name: str, wish: Wish, out: Tensor) -> Iterator[tuple[Tensor, Tensor, list[Step]]]:
-        """(where, from what, how) for a tensor whose wish has no mismatches; the pieces cover `out`.
+    def pieces(self, name: str, wish: Wish, shape: Shape) -> list[Piece]:
+        """What makes up a tensor of this shape, whose wish has no mismatches.
 
         What the terms of a model that has no such tensor would change, stays as it is.
         """
-        shape = tuple(out.shape)
         base = self[wish.base] if name in self[wish.base] else self[LOADED]
         groups = [Group(mode, tuple(part for part in parts if self._has(part, name))) for mode, parts in wish.groups]
+        groups = [group for group in groups if group.parts]
         used = [base, *(self[label] for _, parts in groups for part in parts for label in part.labels)]
         if name == FIRST and (width := min(model.shape(name)[1] for model in used)) < shape[1]:
             rest = self[LOADED] if base.shape(name)[1] < shape[1] else base
-            yield out[:, width:], rest.tensor(name, shape)[:, width:], []
-            out, shape = out[:, :width], (shape[0], width, *shape[2:])
-        start, steps = self._steps(name, base, [group for group in groups if group.parts], shape)
-        yield out, start.tensor(name, shape), steps
+            common, others = slice(0, width), slice(width, None)
+            extra = Piece(others, rest.tensor(name, shape)[:, others], [])
+            return [self._piece(common, name, base, groups, (shape[0], width, *shape[2:])), extra]
+        return [self._piece(ALL, name, base, groups, shape)]
 
     def _has(self, part: Part, name: str) -> bool:
         return all(name in self[label] for label in part.labels)
 
-    def _steps(self, name: str, base: Model, groups: Sequence[Group], shape: Shape) -> tuple[Model, list[Step]]:
-        """The model to start from, and the steps; a weight of 1 that leaves nothing of A starts from B."""
+    def _piece(self, columns: slice, name: str, base: Model, groups: Sequence[Group], shape: Shape) -> Piece:
+        """A weight of 1 that leaves nothing of A starts from B."""
         steps: list[Step] = []
         start = base
         for group in groups:
@@ -259,7 +272,7 @@ class Models:
                 start, steps = self[group.parts[0].model], []
             else:
                 steps.append(self._step(name, base, start, steps, group, shape))
-        return start, steps
+        return Piece(columns, start.tensor(name, shape), steps)
 
     def _step(self, name: str, base: Model, start: Model, before: Sequence[Step], group: Group, shape: Shape) -> Step:
         (mode, parts), part = group, group.parts[0]

@@ -6,7 +6,7 @@ Everything that can be refused is refused before the first tensor is touched.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,13 +154,20 @@ def _jobs(names: list[str], wishes: Wishes, models: Models, target: Target) -> l
     for name in names:
         out, wish = target.tensor(name), wishes.at(name, homes[name])
         problems = _unwritable(name, out) or list(models.mismatches(name, wish, tuple(out.shape)))
-        wrong += problems
         if not problems:
-            jobs += [job for job in models.pieces(name, wish, out) if _apart(name, *job)]
+            pieces = models.pieces(name, wish, tuple(out.shape))
+            jobs += [(piece.of(out), piece.base, piece.steps) for piece in pieces]
+            problems = [] if _apart(*jobs[-1]) else [f"{name} is shared by a source and the live model"]
+        wrong += problems
     if wrong:
-        more = f"; {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise PrismError(f"These models cannot be merged: {'; '.join(wrong[:SHOWN])}{more}. Nothing was changed")
+        raise refusal(wrong)
     return jobs
+
+
+def refusal(wrong: Sequence[str]) -> PrismError:
+    """The error that names the first tensors that are in the way."""
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return PrismError(f"These models cannot be merged: {'; '.join(wrong[:SHOWN])}{more}. Nothing was written")
 
 
 def _unwritable(name: str, out: Tensor) -> list[str]:
@@ -172,8 +179,7 @@ def _unwritable(name: str, out: Tensor) -> list[str]:
     return []
 
 
-def _apart(name: str, out: Tensor, base: Tensor, steps: list[Step]) -> bool:
-    """True; raises PrismError where a source would be written to."""
-    if any(out.data_ptr() == one.data_ptr() for one in (base, *(other for step in steps for other in step.others))):
-        raise PrismError(f"A source shares {name} with the live model; give a copy of it, or its file")
-    return True
+def _apart(out: Tensor, base: Tensor, steps: list[Step]) -> bool:
+    """Whether no source would be written to."""
+    here = out.data_ptr()
+    return base.data_ptr() != here and all(other.data_ptr() != here for step in steps for other in step.others)
