@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from contract.hosts import SECOND, Host, Picture
 from PIL import Image, ImageDraw
+from sd_prism.namespaces.escape import plain
 from sd_prism.settings import FREEU, NAMESPACES
 
 PROBE_TITLE = "Contract probe"
@@ -99,6 +100,11 @@ def told(host: Host, *args: Any, **fields: Any) -> str:
     (batch,) = batches(host, *args, **fields)
     (prompt,) = batch["prompts"]
     return str(prompt)
+
+
+def unescaped(text: str) -> str:
+    """What a host reads in a rendered text that has no weights."""
+    return plain(text).replace("\\", "")
 
 
 def difference(one: Picture, other: Picture) -> int:

@@ -219,6 +219,17 @@ def count(prompt: str = Body(...), style: str = Body(""), positive: bool = Body(
     return ui.update_token_counter(prompt, 20, [style] if style else [], is_positive=positive)
 
 
+seen = []  # every cond that a cache has held: kept, so that no other takes its place
+
+
+def conds():
+    """What the caches of positive and negative conds hold, first pass and hires, as numbers in order of appearance."""
+    first, second = processing.StableDiffusionProcessing, processing.StableDiffusionProcessingTxt2Img
+    held = [cache[1] for cache in (first.cached_c, first.cached_uc, second.cached_hr_c, second.cached_hr_uc)]
+    seen.extend(one for one in held if not any(one is other for other in seen))
+    return [next(number for number, other in enumerate(seen) if one is other) for one in held]
+
+
 def state():
     """What Prism has done to the host, in numbers."""
     unet = shared.sd_model.model.diffusion_model
@@ -236,5 +247,6 @@ def state():
         "axes": [label for label in axes if "Prism" in label],
         "scripts": sorted(entry.script_class.__name__ for entry in scripts.scripts_data),
         "packages": sorted({name.split(".")[1] for name in sys.modules if name.startswith("sd_prism.")}),
+        "conds": conds(),
         "own torch.cat": type(torch.cat).__name__ == "builtin_function_or_method",
     }

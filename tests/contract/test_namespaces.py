@@ -10,10 +10,10 @@ UP, DOWN = 1.1, 0.909
 
 
 def reading(host, text, steps=STEPS):
-    """What the host makes of a text, weights to three digits."""
+    """What the host makes of a text, weights to three digits; to a text encoder capitals are small letters."""
     read = host.post("/contract/read", {"prompt": text, "steps": steps})
     return [
-        (weight, [(end, [(piece, round(w, 3)) for piece, w in pieces]) for end, pieces in schedule])
+        (weight, [(end, [(piece.lower(), round(w, 3)) for piece, w in pieces]) for end, pieces in schedule])
         for weight, schedule in read
     ]
 

@@ -12,6 +12,7 @@ from modules import script_callbacks
 
 from .. import infotext
 from ..errors import PrismError
+from ..namespaces.escape import plain
 from ..namespaces.render import Options, Rendered, render_pair
 from ..schedule import Curve
 from ..settings import NAMESPACES, Value
@@ -41,7 +42,7 @@ def register() -> None:
     http.register(rendering.registry_now, rendering.options_now)
     fast_prompts.register()
     token_counter.register()
-    script_callbacks.on_infotext_pasted(pasted.repair)
+    script_callbacks.on_infotext_pasted(pasted.on_paste)
 
 
 def ui(script: Any) -> list[Any]:
@@ -150,7 +151,7 @@ def note(p: Any, values: dict[str, Value], digest: str, pairs: list[Rendered], h
         params[NAMESPACES.title] = f"{infotext.dumps(NAMESPACES, values)}; registry={digest}"
     for key, side in RENDERED.items():
         given = p.prompts if side == "prompt" else p.negative_prompts
-        texts = [getattr(one, side) for one in pairs]
+        texts = [plain(getattr(one, side)) for one in pairs]
         if values["show_rendered"] and texts != given:
             # one entry for each picture of this batch, as the host counts
             params[key] = [text if text != was else None for text, was in zip(texts, given)]

@@ -1,21 +1,38 @@
-"""A pasted prompt whose last line is all tags: a host takes them for generation parameters and empties the prompt."""
+"""What a paste may get wrong: a prompt of tags taken for generation parameters, a picture of other namespaces."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from .. import infotext
+from ..errors import PrismError
 from ..namespaces.registry import DEFAULT_SETS, Registry
 from ..namespaces.scanner import scan
-from .rendering import user_files
+from ..settings import NAMESPACES
+from .rendering import registry_of, user_files
+from .webui import log
 
 NEGATIVE = "Negative prompt:"
 PARAMETERS = "\nPrism a: 1, Prism b: 1, Prism c: 1"  # a last line of three, which is what hosts look for
+DIGEST = re.compile(r"; registry=([0-9a-f]{8})")
 KEY = re.compile(r"\w\s*[:：]")
 
 
+def on_paste(text: str, params: dict[str, Any]) -> None:
+    """The host's callback; `params` is what it read in the text."""
+    try:
+        repair(text, params)
+        compare(params)
+    except PrismError as error:
+        log.warning("%s: %s", NAMESPACES.title, error)
+
+
 def repair(text: str, params: dict[str, Any]) -> None:
-    """Gives a prompt back what the host took for parameters, from the text: some of it is nowhere in `params`."""
+    """Gives a prompt back what a host empties it of where its last line is all tags.
+
+    From the text itself, because words between those tags are nowhere in `params`.
+    """
     if not all_tags(text.strip().rpartition("\n")[2]) or {"Steps", "Sampler"} <= params.keys():
         return
     from modules.infotext_utils import parse_generation_parameters
@@ -24,6 +41,14 @@ def repair(text: str, params: dict[str, Any]) -> None:
     params.update(parse_generation_parameters(text.strip() + PARAMETERS))
     for name in "abc":
         params.pop(f"Prism {name}", None)
+
+
+def compare(params: dict[str, Any]) -> None:
+    """Warns where the picture's namespaces are not those that its settings mean here."""
+    written = params.get(NAMESPACES.title, "")
+    digest = DIGEST.search(written)
+    if digest and registry_of(infotext.loads(NAMESPACES, written)).digest != digest[1]:
+        log.warning("%s: the pasted picture was made with other namespaces; it may differ", NAMESPACES.title)
 
 
 def all_tags(line: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from modules import script_callbacks, shared
@@ -18,8 +19,9 @@ def register() -> None:
 
 
 def before_comments(params: Any) -> None:
-    if rendering.panel["enabled"]:
-        params.prompt = comments.hide(params.prompt, rendering.registry_now(""))
+    with contextlib.suppress(PrismError):  # the job tells
+        if rendering.panel["enabled"]:
+            params.prompt = comments.hide(params.prompt, rendering.registry_now(""))
 
 
 def after_comments(params: Any) -> None:
