@@ -193,8 +193,10 @@ def started(app):
     """A page is up. The route looks the answer up anew, because a host may keep its app over Reload UI."""
     sys.contract_state = state
     sys.contract_prompts = prompts
+    sys.contract_conds = conds
     app.add_api_route("/contract/state", lambda: sys.contract_state(), methods=["GET"])
     app.add_api_route("/contract/prompts", lambda: sys.contract_prompts(), methods=["GET"])
+    app.add_api_route("/contract/conds", lambda: sys.contract_conds(), methods=["GET"])
     app.add_api_route("/contract/read", read, methods=["POST"])
     app.add_api_route("/contract/count", count, methods=["POST"])
 
@@ -247,6 +249,5 @@ def state():
         "axes": [label for label in axes if "Prism" in label],
         "scripts": sorted(entry.script_class.__name__ for entry in scripts.scripts_data),
         "packages": sorted({name.split(".")[1] for name in sys.modules if name.startswith("sd_prism.")}),
-        "conds": conds(),
         "own torch.cat": type(torch.cat).__name__ == "builtin_function_or_method",
     }
