@@ -16,7 +16,7 @@ def studio(served_prism):
     tags = served_prism.data / "extensions" / "a1111-sd-webui-tagcomplete" / "tags"
     for file, text in (
         (own / "species.csv", 'zebra_seal,,100,"斑海豹"\n'),
-        (tags / "e621.csv", "zzebrafish,5,90,\nsolo,0,80,\n"),
+        (tags / "e621.csv", "zzebrafish,5,90,\nsolo,0,80,\nzorro,3,70,\n"),
         (tags / "EnglishDictionary.csv", "zebu,0,70,\n"),
     ):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -45,10 +45,9 @@ def test_the_registry_of_a_dialect(studio):
     assert set(found["names"].values()) == set(found["namespaces"])
     assert found["chosen"] is True and re.fullmatch("[0-9a-f]{8}", found["digest"])
     assert found["namespaces"]["year"]["domain"]
-    assert "aesthetic" not in found["namespaces"]
-    sote = get(studio, "registry", dialect="sote")
-    assert "aesthetic" in sote["namespaces"] and sote["digest"] != found["digest"]
-    assert "species" in get(studio, "registry")["namespaces"]
+    unknown = get(studio, "registry")  # nobody chose a dialect, and the tiny model's is not known
+    assert "aesthetic" in found["namespaces"] and "aesthetic" not in unknown["namespaces"]
+    assert unknown["chosen"] is False and unknown["digest"] != found["digest"]
 
 
 def test_an_unknown_dialect_is_told_with_the_nearest(studio):
@@ -65,6 +64,10 @@ def test_values_come_from_the_users_files_and_from_tagcompletes(studio):
         "count": 100,
         "alias": "斑海豹",
     }
+
+
+def test_a_boards_copyright_is_a_series(studio):
+    assert get(studio, "complete", namespace="series", typed="zor") == [{"value": "zorro", "count": 70, "alias": ""}]
 
 
 def test_a_changed_file_is_read_again(studio):

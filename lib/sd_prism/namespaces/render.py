@@ -208,8 +208,7 @@ class _Side:
         elif place == "here" and options.isolate and self._isolated(tag):
             place = "chunk"
         self._place(tag, place, self._weighted(tag, escaped, strength))
-        side = "negative" if place == "negative" else self.name
-        self.spoken.append(Spoken(tag, "".join([text for text, _ in parts]), escaped, place, side))
+        self.spoken.append(Spoken(tag, "".join([text for text, _ in parts]), escaped, place, self.name))
 
     def _isolated(self, tag: Tag) -> bool:
         wanted = self.options.isolate & {tag.namespace.name, "*"} and self.options.target not in WITHOUT_EDITING
