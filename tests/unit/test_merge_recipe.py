@@ -96,7 +96,7 @@ def test_lists_with_two_more_weights():
 
 
 def test_a_list_that_does_not_fit_is_refused_with_the_length_that_does():
-    with pytest.raises(PrismError, match="3 weights does not fit Stable Diffusion 1; expected 5 for IN00 to OUT01"):
+    with pytest.raises(PrismError, match="3 weights does not fit Stable Diffusion 1; expected 5 for its blocks"):
         levels("B:1,2,3")
 
 

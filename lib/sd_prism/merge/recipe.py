@@ -327,23 +327,29 @@ def _options(mode: Mode, given: tuple[tuple[str, float], ...]) -> tuple[tuple[st
     return tuple(sorted(options.items()))
 
 
+def fits(count: int, layout: Layout) -> bool:
+    """Whether a list of `count` weights is made for a model with as many blocks."""
+    return count - len(layout.spine) in (0, 1, 2)
+
+
 def _labels(count: int, layout: Layout) -> tuple[str, ...]:
     """The blocks that a list of `count` weights is for.
 
     Lists of 25, 26 or 27 serve SDXL without IN09-11 and OUT09-11, as in supermerger.
     """
-    spine, size = layout.spine, len(layout.spine)
-    if size == presets.SDXL and presets.SD <= count <= presets.SD + 2:
-        spine, size = CLASSIC, presets.SD
-    if count == size:
+    spine = layout.spine
+    if len(spine) == presets.SDXL and presets.SD <= count <= presets.SD + 2:
+        spine = CLASSIC
+    if count == len(spine):
         return spine
-    if count == size + 1:
+    if count == len(spine) + 1:
         return (BASE, *spine)
-    if count == size + 2:  # supermerger's form for SDXL, runtime-block-merge's for SD 1
-        return (BASE, *spine, VAE) if size == presets.SDXL else (*spine, "TIME_EMBED", "OUT")
+    if count == len(spine) + 2:  # supermerger's form for SDXL, runtime-block-merge's for SD 1
+        return (BASE, *spine, VAE) if len(spine) == presets.SDXL else (*spine, "TIME_EMBED", "OUT")
+    size = len(layout.spine)
     raise PrismError(
-        f"a list of {count} weights does not fit {layout.title}; expected {len(layout.spine)} for {layout.spine[0]} to "
-        f"{layout.spine[-1]}, or {len(layout.spine) + 1} with BASE first"
+        f"a list of {count} weights does not fit {layout.title}; expected {size} for its blocks from IN00 on, "
+        f"or {size + 1} with BASE first"
     )
 
 
