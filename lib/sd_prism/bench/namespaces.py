@@ -7,6 +7,7 @@ machine's.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -187,21 +188,29 @@ def rendered(text: str, registry: Registry) -> str:
     return render(text, dialect=DIALECT, registry=registry)
 
 
-def least(call: Callable[[], object], seconds: float = SECONDS) -> float:
+def least(call: Callable[[], object], seconds: float | None = None) -> float:
     """Milliseconds of the quickest of several runs, each long enough to be measured."""
-    call()
-    start = time.process_time()
-    call()
-    repeats = max(1, int(0.001 / max(time.process_time() - start, 1e-7)))
-    best, end = float("inf"), time.monotonic() + seconds
+    timed(call)
+    repeats = max(1, int(1 / max(timed(call), 1e-4)))
+    best, end = float("inf"), time.monotonic() + (SECONDS if seconds is None else seconds)
     for done in range(ROUNDS):
         if done > 2 and time.monotonic() > end:
             break
+        best = min(best, timed(call, repeats))
+    return best
+
+
+def timed(call: Callable[[], object], repeats: int = 1) -> float:
+    """Milliseconds of one call. The garbage collector rests, as in timeit: it runs by counts, at some sizes once more."""
+    gc.collect()
+    gc.disable()
+    try:
         start = time.process_time()
         for _ in range(repeats):
             call()
-        best = min(best, (time.process_time() - start) / repeats)
-    return best * 1e3
+        return (time.process_time() - start) / repeats * 1e3
+    finally:
+        gc.enable()
 
 
 def times_of(
@@ -223,9 +232,7 @@ def times_of(
 
 def once_or_least(call: Callable[[], object]) -> float:
     """Milliseconds; a long call is not repeated."""
-    start = time.process_time()
-    call()
-    ms = (time.process_time() - start) * 1e3
+    ms = timed(call)
     return ms if ms > SECONDS * 1e3 else min(ms, least(call))
 
 
