@@ -132,7 +132,8 @@ def test_the_original_authors_names_of_sdxl():
         "conditioner.embedders.1.model.transformer.resblocks.31.attn.in_proj_weight": "BASE",
         "first_stage_model.decoder.conv_in.weight": "VAE",
     }
-    left_alone = ["conditioner.embedders.0.transformer.text_model.embeddings.position_ids", "v_pred", "denoiser.sigmas"]
+    left_alone = ["conditioner.embedders.0.transformer.text_model.embeddings.position_ids", "v_pred"]
+    left_alone += ["conditioner.embedders.1.model.attn_mask", "denoiser.sigmas", "model_ema.decay"]
     layout = Layout.of(dict.fromkeys([*known, *left_alone], (1,)))
     assert layout.family == "sdxl"
     assert dict(layout.homes) == known
@@ -240,6 +241,7 @@ def test_the_whole_stage_c_has_64_blocks():
     ("names", "said"),
     [
         (["lora_unet_down_blocks_0.lora_up.weight"], "this is a LoRA"),
+        (["clip_l", "clip_g"], "no UNet among these 2 tensors"),
         (["first_stage_model.decoder.conv_in.weight"], "no UNet among these 1 tensors"),
         ([], "no UNet among these 0 tensors"),
         (["double_blocks.0.img_attn.qkv.weight"], "expected Stable Diffusion 1, Stable Diffusion 2, SDXL"),

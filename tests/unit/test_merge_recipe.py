@@ -114,6 +114,11 @@ def test_pieces_of_names_are_literal_but_for_the_star():
     assert not Selector.parse("/to.k").matches("attn1.to_k.weight")
 
 
+def test_a_rule_about_text_encoder_or_vae_asks_nothing_of_a_file_without_one():
+    bare = Layout.of(dict.fromkeys([f"{UNET}input_blocks.0.0.bias", f"{UNET}out.2.bias"], (4,)))
+    assert levels("B:0.5:te=0,vae=1", bare) == {"IN00": 0.5, "OUT": 0.5}
+
+
 def test_a_block_that_the_model_lacks_is_told_with_the_nearest():
     with pytest.raises(UnknownName, match='block of SDXL "IN09" does not exist; did you mean "IN0'):
         levels("B:0.5:IN09=1", SDXL)
@@ -255,8 +260,14 @@ def test_a_run_is_one_constant_recipe_for_each_step():
     assert str(Recipe.parse("B:GRAD_V:IN04=0.4:step=0.5@0").run(1)[0]) == "B:GRAD_V:IN04=0.2:scale=0.5"
 
 
-def test_a_base_of_its_own_needs_terms_even_while_none_holds():
-    assert Recipe.parse("X + B:1:step=5-9").run(6)[0] == Recipe()
+def test_a_base_of_its_own_stands_while_no_term_holds():
+    run = Recipe.parse('X + "B"-"C":1:add:step=5-9').run(6)
+    assert [str(run[0]), str(run[5])] == ["X + B:0", 'X + "B"-"C":1:add']
+
+
+def test_steps_are_whole_numbers():
+    with pytest.raises(PrismError, match=r"start is 2\.5, which is no step"):
+        Steps(2.5, 4)
 
 
 @given(st.integers(1, 60), st.integers(2, 8), st.lists(st.sampled_from([0, 0.25, 0.5, 1, 1.5]), min_size=1, max_size=5))

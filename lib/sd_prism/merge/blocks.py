@@ -41,6 +41,7 @@ LABEL = re.compile(r"BASE|VAE|TIME_EMBED|LABEL_EMB|EMBED|CLIP_EMB|M00|(?:IN|OUT)
 SPINE = ("IN", "M", "OUT")
 
 TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoder.", "text_encoder_2.", "clip_l_vision.")
+CONSTANTS = (".position_ids", ".attn_mask")  # buffers of text encoders; the mask holds infinities
 DIFFUSERS_VAE = "vae."
 NETWORK = ("model.diffusion_model.", "diffusion_model.", "unet.", "")
 LDM = re.compile(r"(input_blocks|middle_block|output_blocks|time_embed|label_emb|out)\.(?:(\d+)\.)?")
@@ -53,7 +54,10 @@ CASCADE_OUTER = {
     "embedding.": "EMBED",
     "effnet_mapper.": "EMBED",
     "pixels_mapper.": "EMBED",
-    "clip_": "CLIP_EMB",
+    "clip_mapper.": "CLIP_EMB",
+    "clip_txt_mapper.": "CLIP_EMB",
+    "clip_txt_pooled_mapper.": "CLIP_EMB",
+    "clip_img_mapper.": "CLIP_EMB",
     "clf.": "OUT",
 }
 CASCADE_NAMES = (  # diffusers' names -> the authors'
@@ -88,6 +92,8 @@ class Layout:
         family = _family(names, shapes)
         homes = _cascade_homes(names) if family.startswith("cascade") else {}
         homes |= {name: home for name in names if (home := _home(name)) is not None}
+        if not homes:
+            raise PrismError(_no_network(list(shapes)))
         found = set(homes.values())
         spine = sorted(found - {BASE, VAE, *OUTER}, key=_place)
         blocks = (label for label in (BASE, *spine, *OUTER, VAE) if label in found)
@@ -113,7 +119,7 @@ def _place(label: str) -> tuple[int, int]:
 def _home(name: str) -> str | None:
     """The block of a tensor by its LDM name, None for one that is not merged."""
     if name.startswith(TEXT):
-        return None if name.endswith(".position_ids") else BASE
+        return None if name.endswith(CONSTANTS) else BASE
     if name.startswith((ldm_keys.VAE, DIFFUSERS_VAE)):
         return VAE
     found = LDM.match(name.removeprefix(ldm_keys.UNET)) if name.startswith(ldm_keys.UNET) else None
@@ -131,10 +137,9 @@ def _family(names: Mapping[str, str], shapes: Mapping[str, Sequence[int]]) -> st
         return "cascade-c" if any(name.startswith("clip_txt_mapper.") for name in inner) else "cascade-b"
     if any(name.startswith("conditioner.embedders.1.") for name in names):
         return "sdxl"
-    pooled = _width(names, shapes, "label_emb.0.0.weight")
     if any(name.startswith("label_emb.") for name in inner):
         refiner = any(name.startswith("conditioner.embedders.0.model.") for name in names)
-        return "sdxl-refiner" if refiner or pooled == 2560 else "sdxl"
+        return "sdxl-refiner" if refiner or _width(names, shapes, "label_emb.0.0.weight") == 2560 else "sdxl"
     if any(name.startswith("cond_stage_model.model.") for name in names):
         return "sd2"
     return "sd2" if _width(names, shapes, "attn2.to_k.weight") == 1024 else "sd1"
@@ -169,7 +174,7 @@ def _named(given: Iterable[str]) -> dict[str, str]:
 
 def _in_network(name: str, prefix: str) -> bool:
     inner = name[len(prefix) :]
-    cascade = inner.startswith((*CASCADE, *CASCADE_OUTER)) or CASCADE_PART.match(inner)
+    cascade = inner.startswith(tuple(CASCADE_OUTER)) or CASCADE_PART.match(inner)
     return name.startswith(prefix) and bool(cascade or LDM.match(inner) or DIFFUSERS.match(inner))
 
 

@@ -83,6 +83,8 @@ class Steps:
         for name, given in (("start", self.start), ("stop", self.stop)):
             if given is not None and not 0 <= given <= (1 if self.fraction else 10_000):
                 raise OutOfRange(name, given, 0, 1 if self.fraction else 10_000, "step=start-stop")
+            if given is not None and not self.fraction and given != int(given):
+                raise PrismError(f"{name} is {given:g}, which is no step; for a part of the run set fraction")
         if self.stop is not None and self.start >= self.stop:
             raise PrismError(f"step={self} ends before it starts; exchange the two numbers")
 
@@ -203,7 +205,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A base and what is merged into it, term after term; plain sums that stand together add up to one sum.
+    """A base and what is merged into it, term after term; sums that stand together add up: A + w1 (B - A) + w2 (C - A).
 
     `base` is the loaded model ("A") where nothing else is said.
     """
@@ -275,7 +277,9 @@ class Recipe:
 
     def _at(self, strengths: tuple[float, ...]) -> Recipe:
         terms = tuple(term.at(strength) for term, strength in zip(self.terms, strengths) if strength)
-        return Recipe(terms, self.base) if terms else Recipe()
+        if not terms and self.base != LOADED:
+            terms = (Term(self.terms[0].model),)
+        return Recipe(terms, self.base)
 
     def __str__(self) -> str:
         """The text that `parse` reads."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import PrismError, UnknownName
-from .blocks import LABEL, Layout
+from .blocks import BASE, LABEL, VAE, Layout
 
 WRITTEN = re.compile(r"([^/]*)(?:/([\w.*]+))?")
 ALIASES = {"TE": "BASE", "MID": "M00", "MID00": "M00", "TIME": "TIME_EMBED", "LABEL": "LABEL_EMB"}
@@ -45,9 +45,14 @@ class Selector:
         return cls(first, last, found[2] or "")
 
     def blocks(self, layout: Layout) -> tuple[str, ...]:
-        """The blocks of a model that are meant; raises UnknownName for one that it lacks."""
+        """The blocks of a model that are meant; raises UnknownName for one that it lacks.
+
+        A file may well come without text encoder or VAE: these then are no blocks.
+        """
         if not self.first:
             return layout.blocks
+        if self.first == self.last and self.first in (BASE, VAE) and self.first not in layout.blocks:
+            return ()
         for block in (self.first, self.last):
             if block not in layout.blocks:
                 raise UnknownName(f"block of {layout.title}", block, layout.blocks)
