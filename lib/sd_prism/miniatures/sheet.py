@@ -1,4 +1,4 @@
-"""Draws the README's picture: `python -m sd_prism.miniatures.sheet docs/first-pictures.png`."""
+"""Draws the README's pictures: `python -m sd_prism.miniatures.sheet first docs/first-pictures.png`, and `senses`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ..namespaces import render
 from ..studio.checkpoint import load
 from . import MINI_V1
 from .judge import drawn
@@ -26,20 +27,26 @@ PROMPTS = (
     "object:tree, color:green, place:snow, style:fractal",
     "a white mushroom in the meadow",
 )
-COLUMNS = 6
+SENSES = ("seal", "species:seal", "object:seal", "bat", "species:bat", "object:bat")
+SHEETS = {
+    "first": (PROMPTS, 5, 6),
+    "senses": ([render(f"{sense}, color:black, place:snow") for sense in SENSES for _ in range(8)], 40_000, 8),
+}
 
 
-def main(file: Path, seed: int = 5) -> None:
-    pictures = drawn(load(MINI_V1), PROMPTS, seed=seed)
+def main(name: str, file: Path) -> None:
+    """A sheet of (prompts, first seed, columns)."""
+    prompts, seed, columns = SHEETS[name]
+    pictures = drawn(load(MINI_V1), prompts, seed=seed)
     data = ((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     side, gap = data.shape[1], 6
-    rows = -(-len(data) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (side + gap) - gap, rows * (side + gap) - gap), "white")
+    rows = -(-len(data) // columns)
+    sheet = Image.new("RGB", (columns * (side + gap) - gap, rows * (side + gap) - gap), "white")
     for k, picture in enumerate(data):
-        sheet.paste(Image.fromarray(picture), ((k % COLUMNS) * (side + gap), (k // COLUMNS) * (side + gap)))
+        sheet.paste(Image.fromarray(picture), ((k % columns) * (side + gap), (k // columns) * (side + gap)))
     file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(file, optimize=True)
+    sheet.quantize(256).save(file, optimize=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))
