@@ -15,7 +15,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -133,7 +133,7 @@ def growth_row(piece: str, length: int) -> Row:
     """A piece repeated behind a tag, and twice as often."""
     registry = registered()
     short, long = (f"species:seal, {piece * (count // len(piece))}" for count in (length, 2 * length))
-    once, twice = (least(partial(rendered, text, registry)) for text in (short, long))
+    once, twice = least_of([partial(rendered, text, registry) for text in (short, long)])
     case = f"{piece.strip() or 'blanks'} to {len(long):,} characters"
     return row("twice as long", case, {"ours": twice, "half": once}, twice / once, "x", GROWTH)
 
@@ -192,16 +192,21 @@ def least(call: Callable[[], object], seconds: float | None = None) -> float:
     """Milliseconds of the quickest of several runs, each long enough to be measured."""
     timed(call)
     repeats = max(1, int(1 / max(timed(call), 1e-4)))
-    best, end = float("inf"), time.monotonic() + (SECONDS if seconds is None else seconds)
+    return least_of([call], seconds, repeats)[0]
+
+
+def least_of(calls: Sequence[Callable[[], object]], seconds: float | None = None, repeats: int = 1) -> list[float]:
+    """Milliseconds of each call in its quickest run; runs alternate, so that load on the machine hits all alike."""
+    best, end = [float("inf")] * len(calls), time.monotonic() + (SECONDS if seconds is None else seconds) * len(calls)
     for done in range(ROUNDS):
         if done > 2 and time.monotonic() > end:
             break
-        best = min(best, timed(call, repeats))
+        best = [min(ms, timed(call, repeats)) for ms, call in zip(best, calls)]
     return best
 
 
 def timed(call: Callable[[], object], repeats: int = 1) -> float:
-    """Milliseconds of one call. The garbage collector rests, as in timeit: it runs by counts, at some sizes once more."""
+    """Milliseconds of one call. The garbage collector rests, as in timeit: by its counts it runs more at some sizes."""
     gc.collect()
     gc.disable()
     try:
