@@ -55,6 +55,8 @@ def bake(
         raise UnknownName("format", dtype, [name for name in FORMATS if name])
     if sources is None and recipe.base == LOADED:
         raise PrismError(f'"{recipe}" does not say what it is merged into; write the base first: BASE + {recipe}')
+    if sources is not None:
+        recipe = recipe.resolve(sources)
     labels = tuple(dict.fromkeys((recipe.base, *recipe.models)))
     given = {label: label for label in labels} if sources is None else sources
     models = Models()
@@ -80,7 +82,7 @@ class Baked:
         wrong = [
             problem
             for given, (name, wish) in self._merged.items()
-            for problem in models.mismatches(name, wish, base.source.entries[given].shape)
+            for problem in models.meet(name, wish, base.source.entries[given].shape).problems
         ]
         if wrong:
             raise refusal(wrong)
@@ -100,7 +102,8 @@ class Baked:
         if name not in self._merged or (dtype == own.dtype and not self._merged[name][1].groups):
             yield self.base.source.tensor(name)
             return
-        pieces = self.models.pieces(*self._merged[name], own.shape)
+        merged, wish = self._merged[name]
+        pieces = self.models.pieces(merged, wish, self.models.meet(merged, wish, own.shape))
         if not own.shape:
             pieces = [Piece(ALL, *as_rows(piece.base, piece.steps)) for piece in pieces]
         rows = own.shape or (1,)

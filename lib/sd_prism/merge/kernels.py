@@ -84,17 +84,21 @@ def write(out: Tensor, base: Tensor, steps: Sequence[Step], scratch: Scratch) ->
         steps: what is done to them, in order.
         scratch: reused from call to call.
     """
-    out = out.data
+    if not steps:
+        out.copy_(base)
+        return
+    if out.is_cpu and _fast(out, base, steps):
+        _lerps(out, base, steps)
+        return
     if not out.dim():
         out, (base, steps) = out.view(1), as_rows(base, steps)
-    for start, stop in spans(out.shape, len(out) if out.is_cpu else per_tile(out.shape, STAGE)):
-        part = out[start:stop] if stop - start < len(out) else out
-        if out.is_cpu:
-            evaluate(part, base, steps, start, scratch)
-        else:
-            staged = scratch.take("stage", part.shape, out.dtype)
-            evaluate(staged, base, steps, start, scratch)
-            part.copy_(staged)
+    if out.is_cpu:
+        evaluate(out, base, steps, 0, scratch)
+        return
+    for start, stop in spans(out.shape, per_tile(out.shape, STAGE)):
+        staged = scratch.take("stage", (stop - start, *out.shape[1:]), out.dtype)
+        evaluate(staged, base, steps, start, scratch)
+        out[start:stop].copy_(staged)
 
 
 def as_rows(base: Tensor, steps: Sequence[Step]) -> tuple[Tensor, list[Step]]:
@@ -108,10 +112,8 @@ def evaluate(out: Tensor, base: Tensor, steps: Sequence[Step], start: int, scrat
     if not steps:
         out.copy_(base[start:stop])
     elif _fast(out, base, steps):
-        running = base[start:stop]
-        for step in steps:
-            for other, w in zip(step.others, step.chain):
-                running = torch.lerp(running, other[start:stop], w, out=out)
+        parts = [step._replace(others=tuple(other[start:stop] for other in step.others)) for step in steps]
+        _lerps(out, base[start:stop], parts)
     else:
         for tile in tiles(base, steps, start, stop, out.dtype, scratch):
             out[tile.start - start : tile.stop - start].copy_(tile.x)
@@ -146,8 +148,19 @@ def spans(shape: Sequence[int], rows: int, start: int = 0, stop: int | None = No
 
 def _fast(out: Tensor, base: Tensor, steps: Sequence[Step]) -> bool:
     """Whether `torch.lerp` alone does it; mixed dtypes it refuses, and fp8 it does not know."""
-    return (
-        out.dtype in FAST
-        and base.dtype == out.dtype
-        and all(step.chain and all(other.dtype == out.dtype for other in step.others) for step in steps)
-    )
+    dtype = out.dtype
+    if dtype not in FAST or base.dtype != dtype or not base.is_cpu:
+        return False
+    for step in steps:
+        if not step.chain:
+            return False
+        for other in step.others:
+            if other.dtype != dtype or not other.is_cpu:
+                return False
+    return True
+
+
+def _lerps(out: Tensor, running: Tensor, steps: Sequence[Step]) -> None:
+    for step in steps:
+        for other, w in zip(step.others, step.chain):
+            running = torch.lerp(running, other, w, out=out)

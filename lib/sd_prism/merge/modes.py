@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -36,7 +37,8 @@ def weighted_sum(tile: Tile, step: Step) -> None:
         tile.x.add_(tile.load(b, 0).sub_(a), alpha=w)
 
 
-def chain(weights: Sequence[float]) -> tuple[float, ...]:
+@lru_cache(64)
+def chain(weights: tuple[float, ...]) -> tuple[float, ...]:
     """The weights of lerps in a row that amount to a weighted sum; empty where that would lose digits.
 
     The last model's is its own; each earlier one gets its share of what the later ones leave.

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import PrismError
 from . import ldm_keys, modes
 from .blocks import VAE, Layout
-from .kernels import Scratch, Step, tiles
+from .kernels import Scratch, Step, as_rows, tiles
 from .recipe import LOADED, MODES, Recipe, Term
 from .sources import Source, identity_of, open_source
 
@@ -24,6 +24,7 @@ FIRST = ldm_keys.UNET + "input_blocks.0.0.weight"  # inpainting models take more
 V_PREDICTION = ("v_pred", "edm_vpred.sigma_max")
 Shape = tuple[int, ...]
 ALL = slice(None)
+KEPT = 8  # models that stay open, and kins of wishes whose tensors are remembered
 
 
 class Part(NamedTuple):
@@ -48,20 +49,23 @@ class Group(NamedTuple):
     parts: tuple[Part, ...]
 
 
-class Wish(NamedTuple):
+@dataclass(frozen=True)
+class Wish:
     """What a tensor should be: one of `base`, with `groups` done to it; as it was without any."""
 
     base: str = LOADED
     groups: tuple[Group, ...] = ()
 
-    def uses(self, labels: Iterable[str]) -> bool:
-        """Whether one of these models has a part in it."""
-        return not {self.base, *self.labels}.isdisjoint(labels)
+    @cached_property
+    def kin(self) -> tuple[object, ...]:
+        """Equal for wishes that differ in their numbers alone."""
+        return self.base, tuple((group.mode, tuple(part.labels for part in group.parts)) for group in self.groups)
 
-    @property
-    def labels(self) -> Iterator[str]:
-        """The models that are merged into the base."""
-        return (label for group in self.groups for part in group.parts for label in part.labels)
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The models that take part, the base first."""
+        merged = (label for group in self.groups for part in group.parts for label in part.labels)
+        return tuple(dict.fromkeys((self.base, *merged)))
 
 
 PRISTINE = Wish()
@@ -82,8 +86,13 @@ class Wishes:
         levels = [term.levels(layout) for term in recipe.terms]
         exceptions = [term.exceptions(layout) for term in recipe.terms]
 
+        made: dict[tuple[object, ...], Wish] = {}
+
         def wish(block: str, weights: Sequence[float | None]) -> Wish:
-            return Wish(recipe.base, tuple(_groups(recipe.terms, weights, block)))
+            key = (block == VAE, *weights)
+            if key not in made:
+                made[key] = Wish(recipe.base, tuple(_groups(recipe.terms, weights, block)))
+            return made[key]
 
         by_block = {block: wish(block, [level[block] for level in levels]) for block in layout.blocks}
         by_name = {}
@@ -131,7 +140,28 @@ class Piece(NamedTuple):
 
     def of(self, out: Tensor) -> Tensor:
         """The columns of a target."""
-        return out if self.columns == ALL else out[:, self.columns]
+        return out if self.columns is ALL else out[:, self.columns]
+
+
+class Meeting(NamedTuple):
+    """The tensors that meet at one name, for all wishes of one kin.
+
+    Attributes:
+        shape: of the target.
+        problems: what does not fit, as texts; with any, the rest is empty.
+        base: the model to start from.
+        columns: those that all models have; `rest` is for the others.
+        present: for each group, the places of the parts whose models have such a tensor.
+        others: for each group, the tensors of those parts in a shape that fits.
+    """
+
+    shape: Shape
+    problems: list[str]
+    base: Model
+    columns: slice = ALL
+    rest: Piece | None = None
+    present: Sequence[Sequence[int]] = ()
+    others: Sequence[tuple[Tensor, ...]] = ()
 
 
 class Model:
@@ -185,10 +215,11 @@ class Models:
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[tuple[object, ...], Model]] = {}
+        self._meetings: dict[tuple[object, ...], dict[str, Meeting]] = {}
         self.known: dict[tuple[object, ...], Any] = {}
         self.scratch = Scratch()
 
-    def take(self, given: Mapping[str, Any], labels: Iterable[str]) -> dict[str, tuple[object, ...]]:
+    def take(self, given: Mapping[str, Any], labels: Sequence[str]) -> dict[str, tuple[object, ...]]:
         """Open what is not open yet, and again what was replaced; returns the identity of each model.
 
         Raises PrismError for a model that is missing, cannot be read, or is of another family than the first.
@@ -200,100 +231,144 @@ class Models:
                 raise PrismError(
                     f'There is no model "{label}" among the sources ({named}); add it, or correct the recipe'
                 )
-            found = identities[label] = identity_of(given[label])
-            if label not in self._open or self._open[label][0] != found:
+            identities[label] = identity_of(given[label])
+        for label, found in identities.items():
+            if label in self._open and self._open[label][0] != found:
+                self._forget(label)
+            if label not in self._open:
                 self._open[label] = found, Model(open_source(given[label], f"the tensors of {label}"), label)
-        first = self[next(iter(identities))]
-        for label in identities:
+        for label in [label for label in self._open if label not in identities][: max(len(self._open) - KEPT, 0)]:
+            self._forget(label)
+        self._of_one_family(labels)
+        return identities
+
+    def _forget(self, label: str) -> None:
+        identity, _ = self._open.pop(label)
+        self._meetings.clear()
+        self.known = {key: value for key, value in self.known.items() if identity not in key}
+
+    def _of_one_family(self, labels: Sequence[str]) -> None:
+        first = self[labels[0]]
+        for label in labels:
             if (theirs := self[label].layout).family != first.layout.family:
                 raise PrismError(
                     f'"{label}" is {theirs.title}, but "{first.label}" is {first.layout.title}; '
                     "only models of one architecture can be merged"
                 )
-        return identities
 
     def __getitem__(self, label: str) -> Model:
         return self._open[label][1]
 
     def release(self) -> None:
         """Let go of the files, which Windows keeps from being deleted while they are mapped."""
+        self._meetings.clear()
         for _, model in self._open.values():
             if callable(release := getattr(model.source, "release", None)):
                 release()
 
-    def notes(self, labels: Iterable[str]) -> tuple[str, ...]:
+    def notes(self, labels: Sequence[str]) -> tuple[str, ...]:
         """What a user should know of models that can be merged, but differ."""
-        first, *others = [self[label] for label in labels]
-        notes = []
-        for other in others:
-            lacking = [name for name in first.layout.homes if name not in other]
+        return tuple(note for label in labels[1:] for note in self._notes(labels[0], label))
+
+    def _notes(self, ours: str, theirs: str) -> list[str]:
+        def compute() -> list[str]:
+            one, other, notes = self[ours], self[theirs], []
+            lacking = [name for name in one.layout.homes if name not in other]
             if lacking:
-                notes.append(f'"{other.label}" lacks {len(lacking)} tensors, {lacking[0]} first; they stay as they are')
-            if other.predicts_v != first.predicts_v:
-                kinds = {True: "predicts v", False: "has no mark of v-prediction"}
-                notes.append(f'"{other.label}" {kinds[other.predicts_v]}, "{first.label}" {kinds[first.predicts_v]}')
-        return tuple(notes)
+                notes.append(f'"{theirs}" lacks {len(lacking)} tensors, {lacking[0]} first; they stay as they are')
+            if other.predicts_v != one.predicts_v:
+                kinds = {True: "is marked as predicting v", False: "is not"}
+                notes.append(f'"{theirs}" {kinds[other.predicts_v]}, "{ours}" {kinds[one.predicts_v]}')
+            return notes
 
-    def mismatches(self, name: str, wish: Wish, shape: Shape) -> Iterator[str]:
-        """What does not fit at this tensor, as texts."""
-        for label in dict.fromkeys((LOADED, wish.base, *wish.labels)):
-            if label not in self._open or name not in self[label]:
-                continue
-            theirs = self[label].shape(name)
-            if not fits(name, theirs, shape) or (label == LOADED and name == FIRST and theirs != shape):
-                sizes = (" x ".join(map(str, one)) for one in (theirs, shape))
-                yield f'{name} is {next(sizes)} in "{label}", {next(sizes)} in the model'
+        return self._remember(("notes",), (ours, theirs), compute)
 
-    def pieces(self, name: str, wish: Wish, shape: Shape) -> list[Piece]:
-        """What makes up a tensor of this shape, whose wish has no mismatches.
+    def meet(self, name: str, wish: Wish, shape: Shape) -> Meeting:
+        """The tensors that a wish for a target of this shape needs."""
+        kin = self._meetings.get(wish.kin)
+        if kin is None:
+            if len(self._meetings) >= KEPT:
+                self._meetings.clear()
+            kin = self._meetings[wish.kin] = {}
+        found = kin.get(name)
+        if found is None or found.shape != shape:
+            found = kin[name] = self._meet(name, wish, shape)
+        return found
 
-        What the terms of a model that has no such tensor would change, stays as it is.
-        """
+    def _meet(self, name: str, wish: Wish, shape: Shape) -> Meeting:
         base = self[wish.base] if name in self[wish.base] else self[LOADED]
-        groups = [Group(mode, tuple(part for part in parts if self._has(part, name))) for mode, parts in wish.groups]
-        groups = [group for group in groups if group.parts]
-        used = [base, *(self[label] for _, parts in groups for part in parts for label in part.labels)]
+        present = [
+            [i for i, part in enumerate(group.parts) if all(name in self[label] for label in part.labels)]
+            for group in wish.groups
+        ]
+        parts = [[group.parts[i] for i in places] for group, places in zip(wish.groups, present)]
+        used = [base, *(self[label] for some in parts for part in some for label in part.labels)]
+        if problems := self._problems(name, shape, used):
+            return Meeting(shape, problems, base)
+        columns, rest, common = ALL, None, shape
         if name == FIRST and (width := min(model.shape(name)[1] for model in used)) < shape[1]:
-            rest = self[LOADED] if base.shape(name)[1] < shape[1] else base
-            common, others = slice(0, width), slice(width, None)
-            extra = Piece(others, rest.tensor(name, shape)[:, others], [])
-            return [self._piece(common, name, base, groups, (shape[0], width, *shape[2:])), extra]
-        return [self._piece(ALL, name, base, groups, shape)]
+            columns, common = slice(0, width), (shape[0], width, *shape[2:])
+            wide = base if base.shape(name) == shape else self[LOADED]
+            rest = Piece(slice(width, None), wide.tensor(name, shape)[:, width:], [])
+        others = [self._others(name, group.mode, base, some, common) for group, some in zip(wish.groups, parts)]
+        return Meeting(shape, [], base, columns, rest, present, others)
 
-    def _has(self, part: Part, name: str) -> bool:
-        return all(name in self[label] for label in part.labels)
+    def _problems(self, name: str, shape: Shape, used: Iterable[Model]) -> list[str]:
+        """What does not fit; the first layer of the loaded model must be the live one's, the others' may be wider."""
+        loaded = [self[LOADED]] if LOADED in self._open and name in self[LOADED] else []
+        wrong = []
+        for model in dict.fromkeys((*loaded, *used)):
+            theirs = model.shape(name)
+            if not fits(name, theirs, shape) or (model in loaded and name == FIRST and theirs != shape):
+                sizes = [" x ".join(map(str, one)) for one in (theirs, shape)]
+                wrong.append(f'{name} is {sizes[0]} in "{model.label}", {sizes[1]} in the model')
+        return wrong
 
-    def _piece(self, columns: slice, name: str, base: Model, groups: Sequence[Group], shape: Shape) -> Piece:
-        """A weight of 1 that leaves nothing of A starts from B."""
+    def _others(self, name: str, mode: str, base: Model, parts: Iterable[Part], shape: Shape) -> tuple[Tensor, ...]:
+        """B of each part, followed by its C in the modes that take a difference."""
+        models: list[Model] = []
+        for part in parts:
+            models.append(self[part.model])
+            if MODES[mode].minus != "no":
+                models.append(self[part.minus] if part.minus else base)
+        return tuple(model.tensor(name, shape) for model in models)
+
+    def pieces(self, name: str, wish: Wish, met: Meeting) -> list[Piece]:
+        """What makes up a tensor; what the terms of a model without such a tensor would change, stays as it is."""
+        width = met.shape if met.rest is None else (met.shape[0], met.columns.stop, *met.shape[2:])
+        start = met.base
         steps: list[Step] = []
-        start = base
-        for group in groups:
-            if group.mode in modes.IS_B_AT_ONE and [part.weight for part in group.parts] == [1]:
-                start, steps = self[group.parts[0].model], []
+        for group, present, others in zip(wish.groups, met.present, met.others):
+            parts = group.parts if len(present) == len(group.parts) else tuple(group.parts[i] for i in present)
+            if not parts:
+                continue
+            if len(parts) == 1 and parts[0].weight == 1 and group.mode in modes.IS_B_AT_ONE:
+                start, steps = self[parts[0].model], []
             else:
-                steps.append(self._step(name, base, start, steps, group, shape))
-        return Piece(columns, start.tensor(name, shape), steps)
+                steps.append(self._step(name, met.base, start, steps, Group(group.mode, parts), others))
+        piece = Piece(met.columns, start.tensor(name, width), steps)
+        return [piece] if met.rest is None else [piece, met.rest]
 
-    def _step(self, name: str, base: Model, start: Model, before: Sequence[Step], group: Group, shape: Shape) -> Step:
-        (mode, parts), part = group, group.parts[0]
-        others = [self[part.model].tensor(name, shape) for part in parts]
-        if MODES[mode].minus != "no":
-            minus = [self[part.minus] if part.minus else base for part in parts]
-            others = [one for b, model in zip(others, minus) for one in (b, model.tensor(name, shape))]
-        options: dict[str, Any] = dict(part.options)
+    def _step(
+        self, name: str, base: Model, start: Model, before: list[Step], group: Group, others: tuple[Tensor, ...]
+    ) -> Step:
+        mode, parts = group
+        w = tuple(part.weight for part in parts)
+        kernel = modes.KERNELS[mode]
+        if mode == "sum":
+            return Step(kernel, w, others, chain=modes.chain(w))
+        part, options = parts[0], dict[str, Any](parts[0].options)
         stat: Any = None
         if mode == "dare":
             options["key"] = modes.dare_key(options["seed"], part.term, name)
         elif mode == "ties":
             stat = tuple(self._threshold(name, base, one, *others[2 * i : 2 * i + 2]) for i, one in enumerate(parts))
         elif mode == "slerp":
-            stat = self._products(name, start, before, part.model, shape)
+            stat = self._products(name, start, before, part.model, others[0])
         elif mode.startswith("cosine"):
-            found = self._similarity(mode, base, self[part.model]).of(name)
-            stat = found[: shape[1]] if name == FIRST else found.view(shape[1:])
-        w = tuple(part.weight for part in parts)
-        chain = modes.chain(w) if mode == "sum" else ()
-        return Step(modes.KERNELS[mode], w, tuple(others), stat, options, chain)
+            found, shape = self._similarity(mode, base, self[part.model]).of(name), others[0].shape[1:]
+            stat = found[: shape[0]] if name == FIRST else found.view(shape)
+        return Step(kernel, w, others, stat, options)
 
     def _remember(self, key: tuple[object, ...], labels: Sequence[str], compute: Callable[[], Any]) -> Any:
         key = (*key, *(self._open[label][0] for label in labels))
@@ -306,15 +381,16 @@ class Models:
         key = ("ties", name, keep, tuple(b.shape))
         return self._remember(key, (part.model, part.minus or base.label), lambda: modes.threshold(b, c, keep))
 
-    def _products(self, name: str, start: Model, before: Sequence[Step], label: str, shape: Shape) -> Any:
+    def _products(self, name: str, start: Model, before: Sequence[Step], label: str, b: Tensor) -> Any:
         """For slerp; remembered where it starts from a model, computed anew where terms stand before it."""
-        a, b = (model.tensor(name, shape or (1,)) for model in (start, self[label]))
+        a = start.tensor(name, tuple(b.shape))
 
         def compute() -> tuple[float, float, float]:
-            running = tiles(a, before, 0, len(a), torch.float32, self.scratch)
-            return modes.products((tile.x, b[tile.start : tile.stop]) for tile in running)
+            whole, steps = (a, before) if b.dim() else as_rows(a, before)
+            running = tiles(whole, steps, 0, len(whole), torch.float32, self.scratch)
+            return modes.products((tile.x, b[tile.start : tile.stop] if b.dim() else b) for tile in running)
 
-        return compute() if before else self._remember(("slerp", name, shape), (start.label, label), compute)
+        return compute() if before else self._remember(("slerp", name, tuple(b.shape)), (start.label, label), compute)
 
     def _similarity(self, mode: str, a: Model, b: Model) -> modes.Similarity:
         def pairs() -> Iterator[tuple[str, Tensor, Tensor]]:

@@ -68,6 +68,7 @@ def merge_into(live: Live, recipe: Recipe, sources: Mapping[str, Any], *, previo
         Exception: anything else in the midst of writing; `previous` then knows which tensors to repair, by another
             merge or `restore`. Without a `previous`, `restore(live, sources, None)` writes every tensor.
     """
+    recipe = recipe.resolve(sources)
     labels = tuple(dict.fromkeys((LOADED, *recipe.models)))
     models = previous.models if previous else Models()
     identities = models.take(sources, labels)
@@ -138,11 +139,14 @@ def _changed(
 
     def differs(name: str, block: str) -> bool:
         old, new = before.at(name, block), wishes.at(name, block)
-        return old != new or new.uses(replaced)
+        return old != new or not replaced.isdisjoint(new.labels)
 
     changed = []
     for block, names in blocks.items():
         whole = differs("", block)
+        if not special:
+            changed += names if whole else []
+            continue
         changed += [name for name in names if (name in unsure or differs(name, block) if name in special else whole)]
     return changed
 
@@ -153,9 +157,10 @@ def _jobs(names: list[str], wishes: Wishes, models: Models, target: Target) -> l
     homes = models[LOADED].layout.homes
     for name in names:
         out, wish = target.tensor(name), wishes.at(name, homes[name])
-        problems = _unwritable(name, out) or list(models.mismatches(name, wish, tuple(out.shape)))
+        met = models.meet(name, wish, tuple(out.shape))
+        problems = _unwritable(name, out) or met.problems
         if not problems:
-            pieces = models.pieces(name, wish, tuple(out.shape))
+            pieces = models.pieces(name, wish, met)
             jobs += [(piece.of(out), piece.base, piece.steps) for piece in pieces]
             problems = [] if _apart(*jobs[-1]) else [f"{name} is shared by a source and the live model"]
         wrong += problems
