@@ -223,6 +223,7 @@
     async update() {
       const { panel, boxes } = this, texts = boxes.map(({ text }) => text);
       this.seen = this.state;
+      if (!panel.enabled) boxes.forEach((box) => box.close());
       if (!panel.enabled || !texts.some(shared.hasColon)) {
         this.answers = [];
         return this.draw();

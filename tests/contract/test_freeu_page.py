@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from browser import PATIENCE, launch
 from contract.jobs import JOB
+from contract.pages import opened
 
 ROOT = "#script_txt2img_prism_freeu"
 CURVE = '.prism-curve[data-field="schedule"]'
-# A host's page has these of its own, without any extension.
-HOSTS_OWN = ("iframeResizer", "cdnjs", "reading 'props'", "Failed to load resource", "ERR_")
 # Opens an accordion; a page that is still being built may swallow a click.
 OPEN = """(selector) => {
   const label = document.querySelector(selector);
@@ -20,34 +18,15 @@ OPEN = """(selector) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = launch(playwright)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def page(browser, host):
-    """A fresh page with the panel on and everything in it open; our scripts may say nothing in its console."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1600})
-    page.set_default_timeout(PATIENCE)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(str(host.client.base_url))
-    page.wait_for_selector("html:not(.opening) #txt2img_generate")
-    page.wait_for_selector(f"{ROOT}_panel-checkbox input", state="attached")
-    page.evaluate(f"document.querySelector('{ROOT}_panel-checkbox input').click()")
-    for part in ("advanced", "schedule_part", "measurement", "others"):
-        page.wait_for_function(OPEN, arg=f"{ROOT}_{part} .label-wrap", polling=500)
-    page.wait_for_selector(f"{CURVE} circle")
-    yield page
-    page.close()
-    assert [text for text in said if not any(own in text for own in HOSTS_OWN)] == []
+    """A fresh page with the panel on and everything in it open."""
+    with opened(browser, host, f"{ROOT}_panel") as page:
+        page.evaluate(f"document.querySelector('{ROOT}_panel-checkbox input').click()")
+        for part in ("advanced", "schedule_part", "measurement", "others"):
+            page.wait_for_function(OPEN, arg=f"{ROOT}_{part} .label-wrap", polling=500)
+        page.wait_for_selector(f"{CURVE} circle")
+        yield page
 
 
 def schedule(page):

@@ -1,0 +1,29 @@
+"""A host's page in a browser, and what may go wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from browser import PATIENCE
+from contract.hosts import Host
+
+# A host's page has these of its own, without any extension.
+HOSTS_OWN = ("iframeResizer", "cdnjs", "reading 'props'", "Failed to load resource", "ERR_")
+
+
+@contextmanager
+def opened(browser: Any, host: Host, panel: str) -> Iterator[Any]:
+    """A fresh page, as soon as it has the switch of a panel; our scripts may say nothing in its console."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    page.set_default_timeout(PATIENCE)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(str(host.client.base_url))
+    page.wait_for_selector("html:not(.opening) #txt2img_generate")
+    page.wait_for_selector(f"{panel}-checkbox input", state="attached")
+    yield page
+    page.close()
+    assert [text for text in said if not any(own in text for own in HOSTS_OWN)] == []
