@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 
 import pytest
 from contract.hosts import STYLE
@@ -260,3 +261,77 @@ def test_real_parameters_and_unknown_keys_stay_parameters(host):
     params = pasted(host, "species:seal\nSteps: 20, Sampler: Euler, Seed: 5, Size: 64x64")
     assert (params["Prompt"], params["Steps"], params["Size-1"]) == ("species:seal", "20", "64")
     assert pasted(host, "species:seal, mood: calm, hat: red")["mood"] == "calm"
+
+
+# --- the grid
+
+
+def test_dialects_and_values_are_axes_of_the_grid(host):
+    (info,) = [one for one in host.get("/sdapi/v1/script-info") if one["name"] == GRID and not one["is_img2img"]]
+    axes = next(one["choices"] for one in info["args"] if one["label"] == "X type")
+    labels = {field.name: label for label, field in NAMESPACES.axes()}
+    assert [axes.count(label) for label in labels.values()] == [1] * len(labels)
+    asked = {
+        "X type": axes.index(labels["dialect"]),
+        "Y type": axes.index(labels["replace"]),
+        "Z type": axes.index(labels["strength"]),
+        "Y values": 'species:dog, "species:cat, quality:worst"',
+        "Z values": "species=1.2",
+        "Include Sub Images": True,
+        "Include Sub Grids": False,
+        "Draw legend": False,
+    }
+    args = [asked.get(one["label"], one["value"]) for one in info["args"]]
+    x_values = next(index for index, one in enumerate(info["args"]) if one["label"] == "X values")
+    args[x_values : x_values + 2] = ["sygil, sote", ["sygil", "sote"]]  # the text, then the menu of the same label
+    host.get("/contract/prompts")
+    prompt = "species:seal, quality:best"
+    made = tagged(host, {}, prompt=prompt, script_name=GRID, script_args=args)
+    said = [unescaped(one["prompts"][0]) for one in host.get("/contract/prompts")]
+    assert said == [
+        "(species:dog:1.2), best quality",
+        "best quality, (dog:1.2)",
+        "(species:cat:1.2), worst quality",
+        "worst quality, (cat:1.2)",
+    ]
+    assert all(one.infotext.startswith(prompt) for one in made)
+    assert ["SoteDiffusion" in one.infotext for one in made[1:]] == [False, True, False, True]
+
+
+# --- the way around A1111's schedule parser
+
+SCHEDULES = ("a (fish:1.2), sea", "[a fish:a cat:0.5]", "[a|b] c", "a [b", "((a), [b]", "", "a \\[ b : c")
+
+
+def test_the_way_around_the_schedule_parser_changes_no_reading(host):
+    option = {"prism_fast_prompts": False}
+    if not option.keys() <= host.get("/sdapi/v1/options").keys():
+        pytest.skip("this host's own parser is a fast one")
+
+    def read():
+        return [host.post("/contract/read", {"prompt": text, "steps": 20}) for text in SCHEDULES]
+
+    heavy = ", ".join(f"(word{i}:1.{i % 8 + 1})" for i in range(60))
+    (plain,) = tagged(host, prompt=heavy)
+    slow, before = seconds(host, heavy), read()
+    host.post("/sdapi/v1/options", {"prism_fast_prompts": True})
+    try:
+        assert read() == before
+        assert seconds(host, heavy) < slow / 2
+        assert tagged(host, prompt=heavy)[0].png == plain.png
+        host.reload()
+        assert seconds(host, heavy) < slow / 2
+    finally:
+        host.post("/sdapi/v1/options", option)
+    assert seconds(host, heavy) > slow / 2
+
+
+def seconds(host, text):
+    """How long the host reads a prompt, the best of three."""
+
+    def once():
+        start = time.perf_counter()
+        host.post("/contract/read", {"prompt": text, "steps": 20})
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(3))

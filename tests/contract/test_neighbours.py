@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from contract.hosts import PRISM
-from contract.jobs import HIRES, JOB, difference, freeu, inpainting
+from contract.jobs import HIRES, JOB, batches, difference, freeu, inpainting
 from contract.neighbours import SCRIPTS
 from sd_prism.settings import FREEU
 
@@ -50,6 +50,13 @@ def test_freeu_gives_the_same_picture_as_without_neighbours(crowd, host, name):
         beside, alone = (one.draw({**JOBS[name], **freeu(*args)}) for one in (crowd, host))
         plain = crowd.draw(JOBS[name])
         assert max(map(difference, beside, alone)) <= 1 < max(map(difference, beside, plain))
+
+
+def test_tags_are_rendered_as_without_neighbours(crowd, host):
+    fields = {**HIRES, "batch_size": 2, "prompt": "species:seal, quality:best", "negative_prompt": "object:seal"}
+    asked = {"dialect": "sote", "bind": "0.5", "anti": True}
+    beside, _ = batches(crowd, asked, **fields)  # the second one is a neighbour's own
+    assert [beside] == batches(host, asked, **fields)
 
 
 def test_the_panel_and_its_arguments_are_prisms_own(crowd):
