@@ -60,10 +60,10 @@ modules = types.ModuleType("modules"); modules.__path__ = []
 scripts = types.ModuleType("modules.scripts"); scripts.Script = type("Script", (), {}); scripts.AlwaysVisible = object()
 scripts.scripts_data = []
 callbacks = types.ModuleType("modules.script_callbacks"); unload = []
-callbacks.on_before_ui = callbacks.on_cfg_denoiser = callbacks.on_cfg_after_cfg = lambda f: None
+callbacks.__getattr__ = lambda name: lambda function: None
 callbacks.on_script_unloaded = unload.append
-shared = types.ModuleType("modules.shared")
-for name, module in dict(scripts=scripts, script_callbacks=callbacks, shared=shared).items():
+others = {name: types.ModuleType(f"modules.{name}") for name in ("shared", "paths", "prompt_parser", "sd_hijack")}
+for name, module in dict(scripts=scripts, script_callbacks=callbacks, **others).items():
     setattr(modules, name, module); sys.modules["modules." + name] = module
 sys.modules["modules"] = modules
 
