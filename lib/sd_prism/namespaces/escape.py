@@ -15,7 +15,8 @@ TARGETS = ("a1111", "sdnext", "sdnext_a1111", "comfyui", "studio")
 
 KEYWORD = re.compile(r"\b(?:AND|BREAK)\b")
 BACKSLASHED = {ord(one): f"\\{one}" for one in "\\()[]:|"}
-NUMBER_NEXT = re.compile(r"(\\:\s*)([+\-.0-9])")
+NUMBER = re.compile(r":\s*[+\-.0-9]")
+ESCAPED_NUMBER = re.compile(r"(\\:\s*)([+\-.0-9])")
 BRACKET = re.compile(r"[()]")
 WEIGHT_LIKE = re.compile(r":\s*[-+.\d]+\s*\Z")
 
@@ -42,7 +43,7 @@ def escape(value: str, target: str = "a1111") -> str:
     if "AND" in value or "BREAK" in value:
         value = KEYWORD.sub(lambda word: word[0].lower(), value)
     text = value.translate(BACKSLASHED)
-    return NUMBER_NEXT.sub(r"\1\\\2", text) if ":" in value else text
+    return ESCAPED_NUMBER.sub(r"\1\\\2", text) if NUMBER.search(value) else text
 
 
 def literal(value: str) -> str:

@@ -108,14 +108,18 @@ class Registry:
         return max(map(len, self.names), default=0) + 8
 
     @cached_property
-    def last_words(self) -> tuple[str, ...]:
-        """What can stand before a tag's colon, folded."""
-        return tuple({name.rpartition(" ")[2] for name in self.names})
-
-    @cached_property
     def endings(self) -> frozenset[str]:
-        """The last two letters of names, in any case; of a name of one letter, that one."""
-        return frozenset("".join(pair) for word in self.last_words for pair in product(*map(_cases, word[-2:])))
+        """The last three characters of ASCII names, in any case; empty where a name is too short for that."""
+        last = [name[-3:] for name in self.names if name.isascii()]
+        if any(len(one) < 3 for one in last):
+            return frozenset()
+        ways = ([" _-" if x == " " else {x, x.upper()} for x in one] for one in last)
+        return frozenset("".join(way) for one in ways for way in product(*one))
+
+    def may_end_with(self, word: str) -> bool:
+        """Whether a name can end with this word."""
+        folded = fold(word)
+        return folded in self.names or folded.rpartition(" ")[2] in self.tails
 
     @classmethod
     def of(cls, *sets: str, files: Iterable[Path] = (), chosen: bool = True) -> Registry:
@@ -159,10 +163,6 @@ def _of(sets: tuple[str, ...], files: tuple[tuple[str, int], ...], chosen: bool)
     """Users' files are named with their time, so that a changed one is read again."""
     paths = [*(str(FOLDER / f"{name}.json") for name in sets), *(path for path, _ in files)]
     return Registry(_namespaces(_merged([(path, _read(path)) for path in paths])), sets, chosen)
-
-
-def _cases(letter: str) -> set[str]:
-    return {letter, letter.lower(), letter.upper()}
 
 
 def _read(path: str) -> Mapping[str, Any]:

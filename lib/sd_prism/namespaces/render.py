@@ -131,7 +131,7 @@ def _value(tag: Tag, options: Options) -> str:
 
 
 def _setting(values: Mapping[str, Any], name: str, default: Any) -> Any:
-    return values.get(name, values.get("*", default))
+    return values.get(name, values.get("*", default)) if values else default
 
 
 def decimal(number: float) -> str:

@@ -17,12 +17,18 @@ from typing import NamedTuple
 
 from .registry import Namespace, Registry, default, fold
 
-TOKEN = re.compile(r"\\.|<\w+:[^<>]*>|[()\[\]{}|,\n:：，、（）]|\b(?:AND|BREAK|ADD(?:COMM|BASE|ROW|COL))\b", re.S)
+# every branch starts with a letter of its own, which lets the engine skip all other text at once
+TOKEN = re.compile(
+    r",|:|\(|\)|\[|\]|\{|\}|\||\n|：|，|、|（|）|\\.|<\w+:[^<>]*>"
+    r"|A(?<!\wA)(?:ND|DD(?:COMM|BASE|ROW|COL))\b|B(?<!\wB)REAK\b",
+    re.S,
+)
 NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*", re.A)
 RATIO = re.compile(r"\d+(?:\.\d+)?:\d+(?:\.\d+)?(?=\s*(?:[,\n，、|:：)\]}）]|\Z))", re.A)
 QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
 BLANKS = re.compile(r"[ \t]*")
 SPACE = re.compile(r"\s")
+LAST_WORD = re.compile(r"\w+\Z")
 ESCAPED = re.compile(r'\\([\\()\[\]{}:|"])')
 BEFORE = re.compile(r"[\s:]*")
 AFTER = re.compile(r"[\s:：\d.+-]*", re.A)
@@ -34,6 +40,7 @@ SEPARATORS = frozenset(",\n，、")
 COLONS = frozenset(":：")
 STOPS = SEPARATORS | frozenset(CLOSERS) | {"network", "keyword", "|"}
 SENTENCE_ENDS = ".!?;"
+NUMERIC = frozenset("+-.0123456789")
 CERTAIN = 5  # a larger number after `(name:` or `[name:` is no weight and no step anybody means
 
 
@@ -136,11 +143,11 @@ def may_hold_tags(text: str, registry: Registry) -> bool:
     if ":" not in text and "：" not in text:
         return False
     pieces = (text if text.isascii() else text.replace("：", ":")).split(":")
-    endings = {piece[-2:] for piece in pieces}
-    if text.isascii() and endings.isdisjoint(registry.endings):
-        return False
-    likely = [piece for piece in pieces if piece[-2:] in registry.endings or piece[-1:] in registry.endings]
-    return any(piece[-registry.longest :].casefold().endswith(registry.last_words) for piece in likely)
+    endings = registry.endings
+    if endings and text.isascii():
+        pieces = [piece for piece in pieces if piece[-3:] in endings]
+    words = (LAST_WORD.search(piece, max(0, len(piece) - registry.longest)) for piece in pieces)
+    return any(word is not None and registry.may_end_with(word[0]) for word in words)
 
 
 @dataclass(eq=False, slots=True)
@@ -170,7 +177,7 @@ class _Frame:
 
 @dataclass(eq=False, slots=True)
 class _Token:
-    """A piece of syntax; a colon also knows the registered name before it, and what stands before that."""
+    """A piece of syntax; a colon also knows the registered name before it, what stands before that, and the value."""
 
     kind: str
     start: int
@@ -179,6 +186,7 @@ class _Token:
     inner: _Frame | None = None
     namespace: Namespace | None = None
     name: int = -1
+    value: int = -1
     bound: str = ""
     quote: re.Match[str] | None = None
 
@@ -196,6 +204,8 @@ class _Scanner:
         self.tokens: list[_Token] = []
         self.notes: list[Lint] = []
         self.strangers: list[tuple[int, int]] = []
+        self.separators: list[tuple[int, int]] = []  # at the top
+        self.bar = -1  # the first at the top
 
     def run(self) -> Scan:
         self._structure()
@@ -207,14 +217,12 @@ class _Scanner:
                 if tag is not None:
                     tags.append(tag)
                     done = tag.end
-        top = [one for one in self.tokens if not one.frame.opener]
-        bar = next((one for one in top if one.kind == "|"), None)
-        if bar is not None and tags:
-            self._note("bar", bar.start, bar.end, 'the script "Prompt matrix" would split the prompt at this "|"')
+        if self.bar >= 0 and tags:
+            self._note("bar", self.bar, self.bar + 1, 'the script "Prompt matrix" would split the prompt at this "|"')
         return Scan(
             self.text,
             tuple(tags),
-            tuple((one.start, one.end) for one in top if one.kind in SEPARATORS or one.kind == "keyword"),
+            tuple(self.separators),
             tuple(self.notes),
             tuple(self.strangers),
             tuple(self.registry.names),
@@ -236,11 +244,16 @@ class _Scanner:
                 continue
             kind = text[start] if end - start == 1 else KINDS[text[start]]
             token = _Token(kind, start, end, frame)
-            if kind in COLONS:
+            if kind in SEPARATORS:
+                if not frame.opener:
+                    self.separators.append((start, end))
+            elif kind in COLONS:
                 self._name(token)
                 frame.colons.append(len(tokens))
-                if token.namespace is not None and (quote := QUOTED.match(text, self._after_blanks(end))) is not None:
-                    token.quote, skip = quote, quote.end()
+                if token.namespace is not None:
+                    token.value = self._after_blanks(end)
+                    if text.startswith('"', token.value) and (quote := QUOTED.match(text, token.value)) is not None:
+                        token.quote, skip = quote, quote.end()
             elif kind in OPENERS:
                 square = frame.square or kind == "["
                 frame = token.inner = _Frame(kind, start, len(tokens), frame, square=square)
@@ -256,6 +269,7 @@ class _Scanner:
                 token.frame = frame = closing.parent or closing
             elif kind == "|":
                 frame.bars = True
+                self.bar = start if self.bar < 0 and not frame.opener else self.bar
             elif kind == "network" and self.registry.find(text[start + 1 : text.index(":", start)]) is not None:
                 self._note("network", start, end, "between < and > this is an extra network to the webui, not a tag")
             elif kind == "keyword":
@@ -264,6 +278,8 @@ class _Scanner:
                 if match[0] == "AND":
                     token.frame = self._end_part(frame, start)
                     frame, depth = _Frame("", end), dict.fromkeys(OPENERS, 0)
+                if not token.frame.opener:
+                    self.separators.append((start, end))
             tokens.append(token)
         self._end_part(frame, len(text))
 
@@ -279,6 +295,8 @@ class _Scanner:
             frame.number = frame.colons[-1]
 
     def _after_blanks(self, start: int) -> int:
+        if not self.text.startswith((" ", "\t"), start):
+            return start
         return BLANKS.match(self.text, start).end()  # type: ignore[union-attr]  # it matches anything
 
     def _name(self, token: _Token) -> None:
@@ -363,12 +381,12 @@ class _Scanner:
 
     def _quoted(self, token: _Token) -> _Value | None:
         assert token.quote is not None
-        value = ESCAPED.sub(r"\1", token.quote[1]).strip()
+        value = _unescaped(token.quote[1]).strip()
         return _Value(token.quote.end(), value) if value else None
 
     def _value(self, i: int, token: _Token, namespace: Namespace) -> _Value | None:
         text, frame = self.text, token.frame
-        start = self._after_blanks(token.end)
+        start = token.value
         inline = token.bound == "blank"
         if inline and start > token.end:
             return None
@@ -395,11 +413,11 @@ class _Scanner:
         if not raw or raw[0] in COLONS:
             self._note("empty", token.name, token.end, f"{namespace.name} has no value here")
             return None
-        if NUMBER.fullmatch(raw) and not namespace.takes(float(raw)):
+        if raw[0] in NUMERIC and NUMBER.fullmatch(raw) and not namespace.takes(float(raw)):
             message = f"{raw} is no value of {namespace.name}, so the webui reads it; quote it to make it one"
             self._note("number", token.name, start + len(raw), message)
             return None
-        value = ESCAPED.sub(r"\1", raw)
+        value = _unescaped(raw)
         return _Value(start + len(raw), value.replace("_", " ") if inline else value)
 
     def _last_number(self, token: _Token, namespace: Namespace, start: int) -> _Value | None:
@@ -433,7 +451,7 @@ class _Scanner:
         if not raw or not plain or (NUMBER.fullmatch(raw) and not namespace.takes(float(raw))):
             return None
         return _Value(
-            opener.close + 1, ESCAPED.sub(r"\1", raw), self.text[opener.start : low], self.text[high : opener.close + 1]
+            opener.close + 1, _unescaped(raw), self.text[opener.start : low], self.text[high : opener.close + 1]
         )
 
     def _end_of_value(self, i: int, start: int, namespace: Namespace, inline: bool) -> int:
@@ -457,6 +475,10 @@ class _Scanner:
                 j = inner.last
             j += 1
         return limit
+
+
+def _unescaped(raw: str) -> str:
+    return ESCAPED.sub(r"\1", raw) if "\\" in raw else raw
 
 
 def _literal(namespace: Namespace, frame: _Frame, *, at_start: bool) -> bool:
