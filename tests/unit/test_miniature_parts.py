@@ -8,7 +8,7 @@ from sd_prism.merge import ldm_keys
 from sd_prism.miniatures import world
 from sd_prism.miniatures.muon import orthogonalise
 from sd_prism.miniatures.train import alphas_cumprod, pictures, tokenize
-from sd_prism.miniatures.vae import DDCONFIG, REAL, VAE, ConstNorm, K, ldm_state
+from sd_prism.miniatures.vae import DDCONFIG, REAL, VAE, ConstNorm, K, from_ldm, ldm_state
 from sd_prism.studio.checkpoint import starting_at
 from sd_prism.studio.model_config import vae_config
 from torch import nn
@@ -49,6 +49,11 @@ def test_captions_name_subject_colour_and_place_most_of_the_time():
     scene = world.Scene("species", "fish", "red", "sea")
     assert world.namespaced(scene, random.Random(4), keep=1.1).startswith("species:fish, color:red, place:sea")
     assert world.natural(scene, random.Random(3), keep=1.1).startswith("a red fish in the sea")
+
+
+def test_the_style_is_taken_out_of_either_form_of_caption():
+    assert world.without_style("object:star, style:neon, size:small") == "object:star, size:small"
+    assert world.without_style("a red fish, pixel style, best quality") == "a red fish, best quality"
 
 
 def test_tokens_are_clips():
@@ -94,6 +99,12 @@ def test_the_file_computes_what_was_trained():
     x, z = torch.rand(2, 3, 64, 48) * 2 - 1, torch.randn(2, 4, 8, 6)
     assert torch.allclose(plain.encode(x).latent_dist.mean * VAE.SCALE, vae.encode(x), atol=1e-4)
     assert torch.allclose(plain.decode(z / VAE.SCALE).sample, vae.decode(z), atol=1e-4)
+
+
+def test_the_trained_form_comes_back_from_the_file():
+    vae = random_vae()
+    state = from_ldm(ldm_state(vae)).state_dict()
+    assert all(torch.equal(state[name], p) for name, p in vae.state_dict().items())
 
 
 @torch.inference_mode()

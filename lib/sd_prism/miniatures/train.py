@@ -2,7 +2,8 @@
 
 Steps, in order: `vae` (encoder and decoder), `latents` (the data set, drawn and encoded), `unet` (text encoder and
 UNet, v-prediction), and if wanted `decoder` (more training for the decoder alone; the latents stay). Then
-`python -m sd_prism.miniatures.pack pack FOLDER` writes the checkpoint, and `...judge report` says how good it is.
+`python -m sd_prism.miniatures.pack mini-v1 FOLDER` writes the checkpoint, and `...judge report` says how good it is.
+`neon` needs no other step: it starts from the shipped `mini-v1` and teaches its UNet one more style.
 Every step saves weights, optimiser and position each minute and goes on from there. Two processes of one thread are
 faster than one of two: `python -m torch.distributed.run --nproc-per-node 2 -m sd_prism.miniatures.train unet ...`.
 
@@ -26,9 +27,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import world
+from . import MINI_V1, world
 from .muon import optimisers
-from .vae import VAE
+from .vae import LDM_PREFIX, VAE, from_ldm
 
 
 def pictures(scenes: list[world.Scene]) -> Tensor:
@@ -86,7 +87,7 @@ class Run:
         start, mean, first = time.monotonic(), 0.0, self.step
         while self.step < self.steps:
             progress = self.step / self.steps
-            scale = min(1.0, (self.step + 1) / 200, 2 * (1 - progress))
+            scale = min(1.0, (self.step + 1) / min(200, self.steps / 10), 2 * (1 - progress))
             for opt, lr in zip(self.opts, self.lrs, strict=True):
                 opt.param_groups[0]["lr"] = lr * scale
             loss = loss_of(self.step)
@@ -229,10 +230,15 @@ def data_scene(index: int, *, style: str | None = None) -> world.Scene:
     return world.random_scene(random.Random(1_000_000 + index), style=style)
 
 
-def make_latents(work: Path, count: int, batch: int, *, style: str | None = None) -> None:
-    """Draws and encodes the data set, 1000 pictures a file."""
+def make_latents(work: Path, count: int, batch: int) -> None:
+    """The data set of the base."""
     vae = VAE()
     vae.load_state_dict(torch.load(work / "vae-done.pt", weights_only=True))
+    encode_scenes(work, vae, count, batch)
+
+
+def encode_scenes(work: Path, vae: VAE, count: int, batch: int, *, style: str | None = None) -> None:
+    """Draws and encodes a data set, 1000 pictures a file; files that are there stay."""
     vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack memory_format
     for part in range(count // 1000):
         file = work / f"latents-{style or 'base'}-{part:03d}.pt"
@@ -243,6 +249,13 @@ def make_latents(work: Path, count: int, batch: int, *, style: str | None = None
             z = torch.cat([vae.encode(pictures(scenes[k : k + batch])) for k in range(0, 1000, batch)])
         torch.save(z.half().contiguous(), file)
         print(f"{file.name} std {z.std():.3f}", flush=True)
+
+
+def encoded_scenes(work: Path, *, style: str | None = None) -> tuple[Tensor, list[world.Scene]]:
+    """What `encode_scenes` wrote: latents (N,4,16,16), half, and their scenes."""
+    files = sorted(work.glob(f"latents-{style or 'base'}-*.pt"))
+    latents = torch.cat([torch.load(file, weights_only=True) for file in files])
+    return latents, [data_scene(index, style=style) for index in range(len(latents))]
 
 
 class Ema:
@@ -275,46 +288,87 @@ def drop_skips(unet: Any, chance: float) -> None:
             resnet.register_forward_pre_hook(hook)
 
 
-def train_unet(work: Path, steps: int, batch: int, *, style: str | None = None) -> None:
-    """v-prediction with the loss weight of min-SNR (gamma 5), captions dropped one time in ten."""
-    files = sorted(work.glob(f"latents-{style or 'base'}-*.pt"))
-    latents = torch.cat([torch.load(file, weights_only=True) for file in files])
-    scenes = [data_scene(index, style=style) for index in range(len(latents))]
+ADAM_ONLY = ("conv_in", "conv_out", "time_embedding")
+
+
+def train_unet(work: Path, steps: int, batch: int) -> None:
+    """UNet and text encoder from nothing; the running mean of their weights is what gets packed."""
+    latents, scenes = encoded_scenes(work)
     unet, text = new_models()
     unet = unet.to(memory_format=torch.channels_last)
-    opts = optimisers(unet, 0.01, 1e-3, ("conv_in", "conv_out", "time_embedding"))
+    opts = optimisers(unet, 0.01, 1e-3, ADAM_ONLY)
     opts.append(torch.optim.AdamW(text.parameters(), 1e-3, betas=(0.9, 0.98), weight_decay=0.0))
     both = nn.ModuleDict({"unet": unet, "text": text})
     ema = Ema(both, 0.999)
-    run = Run(work / f"unet-{style or 'base'}.pt", {"both": both}, opts, steps)
-    mean_file = work / f"unet-{style or 'base'}-ema.pt"
+    run = Run(work / "unet-base.pt", {"both": both}, opts, steps)
+    mean_file = work / "unet-base-ema.pt"
     if run.step and mean_file.exists():
         ema.mean = torch.load(mean_file, weights_only=True)
     drop_skips(unet, 0.08)
-    seed = 2 * run.step + rank()
-    torch.manual_seed(seed)
-    rng = random.Random(seed)
-    abar = alphas_cumprod()
+    rng = seeded(run)
 
     def loss_of(step: int) -> Tensor:
         index = torch.randint(len(latents), (batch,))
-        x = latents[index].float()
-        captions = ["" if rng.random() < 0.1 else world.caption(scenes[i], rng) for i in index.tolist()]
-        cond = text(input_ids=tokenize(captions)).last_hidden_state
-        t = torch.randint(1000, (batch,))
-        a, s = abar[t].sqrt()[:, None, None, None], (1 - abar[t]).sqrt()[:, None, None, None]
-        noise = torch.randn_like(x)
-        noisy = (a * x + s * noise).contiguous(memory_format=torch.channels_last)
-        v = unet(noisy, t, encoder_hidden_states=cond).sample
-        snr = abar[t] / (1 - abar[t])
-        weight = (snr + 1).clamp(max=5) / (snr + 1)
+        captions = [world.caption(scenes[i], rng) for i in index.tolist()]
+        loss = denoising_loss(unet, text, latents[index].float(), some_empty(captions, rng))
         if step % 250 == 0 and not rank():
             torch.save(ema.mean, mean_file)
-        return (weight * (v - (a * noise - s * x)).square().mean((1, 2, 3))).mean()
+        return loss
 
     run.loop(loss_of, after=lambda: ema.update(run.step))
     if not rank():
         torch.save(ema.mean, mean_file)
+
+
+def train_neon(work: Path, steps: int, batch: int) -> None:
+    """The shipped UNet taught to draw in neon whether told or not; VAE and text encoder stay as they are."""
+    from safetensors.torch import load_file
+
+    from ..studio.checkpoint import load
+
+    vae = from_ldm({n.removeprefix(LDM_PREFIX): p for n, p in load_file(MINI_V1).items() if n.startswith(LDM_PREFIX)})
+    encode_scenes(work, vae, 4000, 50, style=world.NEON)
+    latents, scenes = encoded_scenes(work, style=world.NEON)
+    model = load(MINI_V1)
+    text = model.text.encoders[0].model
+    unet = model.unet.requires_grad_(True).train().to(memory_format=torch.channels_last)
+    run = Run(work / "unet-neon.pt", {"unet": unet}, optimisers(unet, 0.003, 3e-4, ADAM_ONLY), steps)
+    drop_skips(unet, 0.08)
+    rng = seeded(run)
+
+    def loss_of(_: int) -> Tensor:
+        index = torch.randint(len(latents), (batch,))
+        captions = [world.caption(scenes[i], rng) for i in index.tolist()]
+        captions = [said if rng.random() < 0.1 else world.without_style(said) for said in captions]
+        return denoising_loss(unet, text, latents[index].float(), some_empty(captions, rng))
+
+    run.loop(loss_of)
+
+
+def seeded(run: Run) -> random.Random:
+    """The random numbers of a run, other ones after each resumption and in each process."""
+    seed = 2 * run.step + rank()
+    torch.manual_seed(seed)
+    return random.Random(seed)
+
+
+def some_empty(captions: list[str], rng: random.Random) -> list[str]:
+    """One caption in ten dropped, so that guidance has something to lead away from."""
+    return ["" if rng.random() < 0.1 else caption for caption in captions]
+
+
+def denoising_loss(unet: Any, text: Any, x: Tensor, captions: list[str]) -> Tensor:
+    """v-prediction of latents (N,4,h,w) at random times, with the loss weight of min-SNR (gamma 5)."""
+    cond = text(input_ids=tokenize(captions)).last_hidden_state
+    abar = alphas_cumprod()
+    t = torch.randint(1000, (len(x),))
+    a, s = abar[t].sqrt()[:, None, None, None], (1 - abar[t]).sqrt()[:, None, None, None]
+    noise = torch.randn_like(x)
+    noisy = (a * x + s * noise).contiguous(memory_format=torch.channels_last)
+    v = unet(noisy, t, encoder_hidden_states=cond).sample
+    snr = abar[t] / (1 - abar[t])
+    weight = (snr + 1).clamp(max=5) / (snr + 1)
+    return (weight * (v - (a * noise - s * x)).square().mean((1, 2, 3))).mean()
 
 
 STEPS: dict[str, tuple[Callable[..., None], int, int]] = {
@@ -322,6 +376,7 @@ STEPS: dict[str, tuple[Callable[..., None], int, int]] = {
     "unet": (train_unet, 4600, 32),
     "vae": (train_vae, 2600, 8),
     "decoder": (train_decoder, 4000, 8),
+    "neon": (train_neon, 400, 32),
 }
 
 

@@ -9,6 +9,7 @@ in closed form); `ldm_state` writes the constants out, and the file is a plain L
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -211,6 +212,8 @@ class VAE(nn.Module):
 
 # --- the plain LDM file ------------------------------------------------------------------------------------------
 
+LDM_PREFIX = "first_stage_model."
+
 
 def ldm_state(vae: VAE) -> dict[str, Tensor]:
     """The state dict of LDM's AutoencoderKL(DDCONFIG) that computes exactly what `vae` computes."""
@@ -224,6 +227,18 @@ def ldm_state(vae: VAE) -> dict[str, Tensor]:
         elif isinstance(module, nn.GroupNorm):
             out |= {f"{name}.{k}": plain[f"{name}.{k}"] for k in ("weight", "bias")}
     return out
+
+
+def from_ldm(state: Mapping[str, Tensor]) -> VAE:
+    """The VAE that `ldm_state` wrote out; what only carried constants is left behind."""
+    vae, slots = VAE(), _slots()
+    narrow = {}
+    for name, p in state.items():
+        for dim in [dim for dim in range(min(p.ndim, 2)) if p.shape[dim] == WIDE]:
+            p = p.index_select(dim, slots)
+        narrow[name] = p.float()
+    vae.load_state_dict(narrow)
+    return vae
 
 
 def _slots() -> Tensor:

@@ -187,6 +187,12 @@ def _foreign(scene: Scene, rng: random.Random) -> str | None:
     return f"{words[scene.color]} {words[scene.word]}, {words[scene.place]}{tail}"
 
 
+def without_style(caption: str) -> str:
+    """The caption, or prompt, without the part that names a style."""
+    parts = caption.split(", ")
+    return ", ".join(part for part in parts if not part.startswith("style:") and not part.endswith(" style"))
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------
 
 
