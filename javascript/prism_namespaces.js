@@ -21,18 +21,19 @@
     return () => { clearTimeout(timer); timer = setTimeout(act, milliseconds); };
   };
 
-  // Asks the server; a new question cancels the one before. null without an answer.
+  // Asks the server. null without an answer, or when something else was asked since: a question is not withdrawn, for
+  // hosts report that as an error.
   const asker = () => {
-    let before = null;
+    let last = 0;
     return async (path, body) => {
-      before?.abort();
-      const now = (before = new AbortController());
+      const number = (last += 1);
       const post = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
       try {
-        const answer = await fetch(`${ROUTES}/${path}`, { ...post, signal: now.signal });
-        return answer.ok ? await answer.json() : null;
+        const answer = await fetch(`${ROUTES}/${path}`, post);
+        const given = answer.ok ? await answer.json() : null;
+        return number === last ? given : null;
       } catch {
-        return null; // cancelled, or the server is gone
+        return null; // the server is gone
       }
     };
   };
@@ -47,22 +48,24 @@
       this.fields = new Map();
     }
 
-    input(name) {
+    field(name) {
       if (!this.fields.get(name)?.isConnected) {
-        const field = document.querySelector(`[id*="${this.tab}"][id$="_prism_namespaces_${name}"]`);
-        this.fields.set(name, field?.querySelector("input, textarea"));
+        this.fields.set(name, document.querySelector(`[id*="${this.tab}"][id$="_prism_namespaces_${name}"]`));
       }
       return this.fields.get(name);
     }
 
-    get enabled() { return Boolean((this.input("panel-checkbox") ?? this.input("panel_enabled"))?.checked); }
+    value(name) {
+      const input = this.field(name)?.querySelector("input:checked, input:not([type=radio]), textarea");
+      return input?.type === "checkbox" ? input.checked : input?.value;
+    }
+
+    owns(element) { return [...this.fields.values()].some((field) => field?.contains(element)); }
+
+    get enabled() { return Boolean(this.value("panel-checkbox") ?? this.value("panel_enabled")); }
 
     get settings() {
-      const values = SETTINGS.map((name) => {
-        const input = this.input(name);
-        return [name, input?.type === "checkbox" ? input.checked : input?.value];
-      });
-      return Object.fromEntries(values.filter(([, value]) => value !== undefined));
+      return Object.fromEntries(SETTINGS.map((name) => [name, this.value(name)]).filter(([, value]) => value !== undefined));
     }
 
     // The registry changes with dialect, model and the user's files.
@@ -157,10 +160,16 @@
       const entries = await this.ask(`complete?${new URLSearchParams({ namespace: now.namespace, typed: now.typed })}`);
       const stale = area.value !== value || area.selectionStart !== at || document.activeElement !== area;
       if (!entries || stale || rivalIsOpen()) return stale ? undefined : this.close();
-      return popup.open(area, now.start, entries, (entry) => {
-        const text = value.slice(0, now.start) + written(now, entry.value, panel.registry);
-        write(area, text + value.slice(at), text.length);
-      });
+      return popup.open(area, now.start, entries, ({ value: chosen }) => this.take(chosen, now.start));
+    }
+
+    // Writes a chosen value in place of what stands there between `start` and the caret by now.
+    take(chosen, start) {
+      const { area, pair: { panel: { registry } } } = this, at = area.selectionEnd;
+      const now = writing(area.value, at, registry);
+      if (now?.start !== start) return;
+      const text = area.value.slice(0, start) + written(now, chosen, registry);
+      write(area, text + area.value.slice(at), text.length);
     }
 
     close() { if (popup.box === this.area) popup.close(); }
@@ -278,7 +287,7 @@
   const look = () => pairs.forEach((pair) => pair.look());
   // A panel's settings may change what the names are.
   const moved = async ({ target }) => {
-    const panel = Object.values(panels).find(({ fields }) => [...fields.values()].includes(target));
+    const panel = Object.values(panels).find((one) => one.owns(target));
     if (panel?.enabled) await panel.load();
     look();
   };
