@@ -1,7 +1,8 @@
-"""Prism's panel on a page of its own, served with the gradio of whichever Python runs this file.
+"""Prism's panels, each on a page of its own, served with the gradio of whichever Python runs this file.
 
-Usage: python panel_page.py PORT. "/panel/" has the panel and a button that hands its values to the server, "/bare/"
-only that button, and "/facts" says what the server got and which libraries it loaded.
+Usage: python panel_page.py PORT. "/panel/" has FreeU's panel and a button that hands its values to the server,
+"/namespaces/" the one of the namespaces, "/bare/" only that button, and "/facts" says what the server got, what the
+panel of the namespaces told it by itself, and which libraries it loaded.
 """
 
 import sys
@@ -12,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
-from sd_prism.panels import freeu
+from sd_prism.panels import freeu, namespaces
 
 received: list = []
+told: list = []
 
 
 def page(build):
@@ -37,13 +39,27 @@ app = FastAPI()
 
 @app.get("/facts")
 def facts():
-    return {"received": received, "gradio": gr.__version__, "heavy": [x for x in ("torch",) if x in sys.modules]}
+    return {
+        "received": received,
+        "told": told,
+        "gradio": gr.__version__,
+        "heavy": [x for x in ("torch",) if x in sys.modules],
+    }
 
 
 def panel():
     return freeu.build(lambda name: f"script_txt2img_prism_freeu_{name}", lambda: "measured")
 
 
+def tags():
+    return namespaces.build(lambda name: f"script_txt2img_prism_namespaces_{name}", tell)
+
+
+def tell(*values):
+    told[:] = values
+
+
 app = gr.mount_gradio_app(app, page(panel), path="/panel")
+app = gr.mount_gradio_app(app, page(tags), path="/namespaces")
 app = gr.mount_gradio_app(app, page(list), path="/bare")
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

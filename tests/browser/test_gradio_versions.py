@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from sd_prism.settings import CUSTOM, FREEU
+from sd_prism.settings import CUSTOM, FREEU, NAMESPACES
 from sd_prism.studio.cli import BROWSERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,24 +139,24 @@ def opened(browser, served, path):
     return page, errors
 
 
-def part(page, name):
-    return page.locator(f"#script_txt2img_prism_freeu_{name}")
+def part(page, name, panel=FREEU):
+    return page.locator(f"#script_txt2img_prism_{panel.name}_{name}")
 
 
 def number(page, name):
     return part(page, name).locator("input[type=number]")
 
 
-def read(page, served):
+def read(page, served, panel=FREEU):
     """Press the button; what the server got."""
     before = len(served.client.get("/facts").json()["received"])
     page.locator("#read").click()
     expect(page.locator("#said textarea, #said input").first).to_have_value(f"read {before + 1}")
-    return dict(zip(FREEU.names, served.client.get("/facts").json()["received"][-1], strict=True))
+    return dict(zip(panel.names, served.client.get("/facts").json()["received"][-1], strict=True))
 
 
-def choose(page, name):
-    part(page, "preset").locator("input").first.click()
+def choose(page, name, panel=FREEU):
+    part(page, "preset", panel).locator("input").first.click()
     page.locator("ul.options li").filter(has_text=name).click()
 
 
@@ -197,6 +197,21 @@ def test_a_preset_fills_the_sliders_and_a_moved_slider_makes_it_custom(served, b
     number(page, "s2").fill(str(FREEU.presets[PRESET]["s2"]))
     number(page, "s2").press("Tab")
     expect(part(page, "preset").locator("input").first).to_have_value(PRESET)
+    _, usual = opened(browser, served, "bare")
+    assert set(errors) <= set(usual)
+
+
+def test_the_panel_of_namespaces_gives_its_values_and_tells_them_by_itself(served, browser):
+    page, errors = opened(browser, served, "namespaces")
+    assert read(page, served, NAMESPACES) == NAMESPACES.defaults()
+    part(page, "panel", NAMESPACES).get_by_text(NAMESPACES.title).first.click()
+    part(page, "panel_enabled", NAMESPACES).get_by_role("checkbox").check()
+    choose(page, "Pony", NAMESPACES)
+    expect(part(page, "dialect", NAMESPACES).locator("input").first).to_have_value("Pony")
+    values = read(page, served, NAMESPACES)
+    assert values == {**NAMESPACES.defaults(), "enabled": True, "preset": "Pony", **NAMESPACES.presets["Pony"]}
+    assert NAMESPACES.read(list(values.values())) == values
+    assert served.client.get("/facts").json()["told"] == list(values.values())
     _, usual = opened(browser, served, "bare")
     assert set(errors) <= set(usual)
 
