@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,10 +56,9 @@ def bake(
         raise UnknownName("format", dtype, [name for name in FORMATS if name])
     if sources is None and recipe.base == LOADED:
         raise PrismError(f'"{recipe}" does not say what it is merged into; write the base first: BASE + {recipe}')
-    if sources is not None:
-        recipe = recipe.resolve(sources)
+    given = {name: name for name in _paths(recipe)} if sources is None else sources
+    recipe = recipe.resolve(given)
     labels = tuple(dict.fromkeys((recipe.base, *recipe.models)))
-    given = {label: label for label in labels} if sources is None else sources
     models = Models()
     models.take(given, labels)
     base, path = models[recipe.base], _place(out, [models[label] for label in labels])
@@ -157,6 +157,13 @@ def _header(baked: Baked, metadata: Mapping[str, str]) -> bytes:
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that tensors are aligned
     return len(text).to_bytes(8, "little") + text
+
+
+def _paths(recipe: Recipe) -> Iterator[str]:
+    """The files that a recipe names, also those on the two sides of a "-"."""
+    for name in recipe.models:
+        sides = (side for dash in re.finditer("-", name) for side in (name[: dash.start()], name[dash.end() :]))
+        yield from filter(os.path.isfile, (name, *map(str.strip, sides)))
 
 
 def _place(out: str | os.PathLike[str], models: list[Model]) -> Path:

@@ -224,8 +224,9 @@ def threshold(b: Tensor, c: Tensor, keep: float) -> float:
 
 def _magnitudes(b: Tensor, c: Tensor) -> Iterator[np.ndarray]:
     """Tile by tile, the bits of |b - c| in fp32, which as whole numbers are in the order of their values."""
+    b, c = (one if one.dim() else one.view(1) for one in (b, c))
     for start, stop in spans(b.shape, per_tile(b.shape, 1 << 18)):
-        yield b[start:stop].float().sub_(c[start:stop].float()).abs_().flatten().view(torch.int32).numpy()
+        yield torch.sub(b[start:stop].float(), c[start:stop].float()).abs_().flatten().view(torch.int32).numpy()
 
 
 class Similarity:
