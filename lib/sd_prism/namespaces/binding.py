@@ -10,6 +10,11 @@ and leaves every other row as it is. The order is: encoder (with the chosen clip
 emphasis. So a weight on the tag acts as always, and the mean that A1111 restores after weighting is that of the bound
 states. The pooled state of SDXL is untouched; its two encoders are bound each for itself.
 
+The rows after a tag keep what they know of it. Taking them from the prompt with its tags masked, as the extension
+sd-webui-cutoff does with words, was measured on mini-v1 (480 pictures of homonyms beside words of the other sense: 285
+right without binding, 348 with the tags' own rows, 372 with the masked rows too) and left out: with every tag of a
+prompt bound its end rows were told nothing, and of 48 pictures 11 lost their place and 13 their style.
+
 An embedder is one text encoder with A1111's names (modules/sd_hijack_clip.py): `tokenize_line(text)` gives chunks with
 77 `tokens`, `multipliers` and `fixes`; `forward(texts)` encodes by calling `encode_with_transformers(tokens)` once for
 each chunk.
