@@ -2,8 +2,9 @@
 
 from .base import AUTOMATIC, CUSTOM, Field, Panel, Value
 from .freeu import FREEU
+from .merge import MERGE
 from .namespaces import NAMESPACES
 
-PANELS = (FREEU, NAMESPACES)
+PANELS = (FREEU, NAMESPACES, MERGE)
 
-__all__ = ["AUTOMATIC", "CUSTOM", "FREEU", "NAMESPACES", "PANELS", "Field", "Panel", "Value"]
+__all__ = ["AUTOMATIC", "CUSTOM", "FREEU", "MERGE", "NAMESPACES", "PANELS", "Field", "Panel", "Value"]
