@@ -196,7 +196,8 @@
       const [start, end] = [units[one.start], units[one.end]];
       return { ...one, start, end, source: text.slice(start, end) };
     });
-    return { lints: remarks, said: new Map(tags.filter((one) => one.side === side).map((one) => [keyOf(one), one])) };
+    const spoken = tags.filter((one) => one.side === side).map((one) => [keyOf(one), { text: one.text, place: one.place }]);
+    return { lints: remarks, said: new Map(spoken) };
   };
 
   class Pair {

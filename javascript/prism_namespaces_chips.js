@@ -16,13 +16,16 @@
     return `${written}:${value}${changed(tag) ? ` → ${said.text}` : ""}${place ? ` (${place})` : ""}`;
   };
 
+  // What an item looks like; the rest is where it stands.
+  const looksOf = ({ start, end, core, shell, outer, source, ...looks }) => JSON.stringify(looks);
+
   class Chips {
     // Calls `select(span)` and `correct(lint)` of `box` when a chip or a correction is clicked.
     constructor(block, box) {
       this.box = box;
       this.row = shared.made("div", { class: "prism-chips", role: "group", "aria-label": "Tags of this prompt" });
       this.row.hidden = true;
-      this.drawn = "[[],[]]";
+      [this.items, this.looks] = [[], []];
       block.append(this.row);
       this.row.addEventListener("mousedown", (event) => event.preventDefault()); // the text box keeps its focus
     }
@@ -33,18 +36,29 @@
       this.row.style.minHeight = "";
     }
 
+    // Only what is between the first and the last change is made anew: a prompt may have a thousand tags.
     draw(tags, lints) {
-      const state = JSON.stringify([tags, lints]);
-      if (state === this.drawn) return;
-      this.drawn = state;
-      this.row.replaceChildren(...tags.map((tag) => this.chip(tag)), ...lints.map((lint) => this.lint(lint)));
-      this.row.hidden = false;
-      this.row.style.minHeight = `${Math.ceil(this.row.getBoundingClientRect().height)}px`; // nothing moves up while one types
+      this.items = [...tags, ...lints];
+      const { row, looks: old } = this, looks = this.items.map(looksOf);
+      let start = 0, kept = 0;
+      const rest = Math.min(old.length, looks.length);
+      while (start < rest && old[start] === looks[start]) start += 1;
+      while (kept < rest - start && old[old.length - 1 - kept] === looks[looks.length - 1 - kept]) kept += 1;
+      if (start + kept === Math.max(old.length, looks.length)) return;
+      for (let i = old.length - kept; i > start; i -= 1) row.children[i - 1].remove();
+      const made = this.items.slice(start, looks.length - kept).map((item) => (item.code ? this.lint(item) : this.chip(item)));
+      if (row.children[start]) row.children[start].before(...made); else row.append(...made);
+      this.looks = looks;
+      row.hidden = false;
+      row.style.minHeight = `${Math.ceil(row.getBoundingClientRect().height)}px`; // nothing moves up while one types
     }
+
+    // The item of an element in the row, as it stands by now.
+    itemOf(element) { return this.items[[...this.row.children].indexOf(element)]; }
 
     button(name, title, act, ...children) {
       const button = shared.made("button", { type: "button", class: name, title }, ...children);
-      button.addEventListener("click", act);
+      button.addEventListener("click", () => act(this.itemOf(button.closest(".prism-chips > *"))));
       return button;
     }
 
@@ -54,14 +68,14 @@
       if (changed(tag)) parts.push(["said", said.text]);
       const spans = parts.map(([name, text]) => made("span", { class: `prism-chip-${name}` }, text));
       const name = `prism-chip prism-chip-${said?.place ?? "here"}`;
-      const chip = this.button(name, told(tag), () => this.box.select(tag), ...spans);
+      const chip = this.button(name, told(tag), (item) => this.box.select(item), ...spans);
       if (tag.color) chip.style.setProperty("--prism-color", tag.color);
       return chip;
     }
 
     lint(lint) {
-      const text = this.button("prism-lint-text", "Show the place", () => this.box.select(lint), lint.message);
-      const fix = lint.fix && this.button("prism-lint-fix", `Write ${lint.fix}`, () => this.box.correct(lint), "Correct");
+      const text = this.button("prism-lint-text", "Show the place", (item) => this.box.select(item), lint.message);
+      const fix = lint.fix && this.button("prism-lint-fix", `Write ${lint.fix}`, (item) => this.box.correct(item), "Correct");
       return shared.made("span", { class: "prism-lint" }, text, ...(fix ? [fix] : []));
     }
   }
