@@ -44,7 +44,8 @@ TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoder.", "text_en
 CONSTANTS = (".position_ids", ".attn_mask")  # buffers of text encoders; the mask holds infinities
 DIFFUSERS_VAE = "vae."
 NETWORK = ("model.diffusion_model.", "diffusion_model.", "unet.", "")
-LDM = re.compile(r"(input_blocks|middle_block|output_blocks|time_embed|label_emb|out)\.(?:(\d+)\.)?")
+LDM = re.compile(r"(input_blocks|output_blocks)\.(\d+)\.|(middle_block|time_embed|label_emb|out)\.")
+LDM_OUTER = {"middle_block": "M00", "time_embed": "TIME_EMBED", "label_emb": "LABEL_EMB", "out": "OUT"}
 DIFFUSERS = re.compile(
     r"(?:conv_in|conv_out|conv_norm_out|time_embedding|add_embedding|mid_block|(?:down|up)_blocks\.\d+)\."
 )
@@ -125,10 +126,8 @@ def _home(name: str) -> str | None:
     found = LDM.match(name.removeprefix(ldm_keys.UNET)) if name.startswith(ldm_keys.UNET) else None
     if found is None:
         return None
-    part, number = found.groups()
-    if part in ("input_blocks", "output_blocks"):
-        return f"{'IN' if part == 'input_blocks' else 'OUT'}{int(number):02d}"
-    return {"middle_block": "M00", "time_embed": "TIME_EMBED", "label_emb": "LABEL_EMB", "out": "OUT"}[part]
+    way, number, outer = found.groups()
+    return LDM_OUTER[outer] if outer else f"{'IN' if way == 'input_blocks' else 'OUT'}{int(number):02d}"
 
 
 def _family(names: Mapping[str, str], shapes: Mapping[str, Sequence[int]]) -> str:
@@ -148,7 +147,7 @@ def _family(names: Mapping[str, str], shapes: Mapping[str, Sequence[int]]) -> st
 def _width(names: Mapping[str, str], shapes: Mapping[str, Sequence[int]], end: str) -> int | None:
     """How many values go into the first layer of the network whose name ends so."""
     for name, given in names.items():
-        if name.startswith(ldm_keys.UNET) and name.endswith(end):
+        if name.startswith(ldm_keys.UNET) and name.endswith(end) and len(shapes[given]) > 1:
             return int(shapes[given][1])
     return None
 

@@ -132,6 +132,8 @@ def unet_to_ldm(name: str, shape: UNetShape = UNetShape()) -> str:
     block, layer, step = int(b), int(k), shape.layers + 1
     if kind == "downsamplers":
         return f"input_blocks.{(block + 1) * step}.0.op.{rest[5:]}"
+    if block >= len(shape.attention):
+        raise PrismError(f'"{name}" is a level beyond the {len(shape.attention)} that this UNet has')
     if kind == "upsamplers":
         return f"output_blocks.{(block + 1) * step - 1}.{2 if shape.attention[-1 - block] else 1}.{rest}"
     i = block * step + layer + (1 if way == "down" else 0)
