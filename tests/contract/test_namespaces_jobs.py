@@ -197,6 +197,12 @@ def test_an_exception_in_a_neighbour_leaves_the_next_job_clean(host):
     assert tagged(host, prompt=TAGS)[0].png == plain.png
 
 
+def test_reload_ui_leaves_one_of_everything(host):
+    state, before = host.state(), told(host, SOTE, prompt=TAGS)
+    host.reload()
+    assert host.state() == state and told(host, SOTE, prompt=TAGS) == before
+
+
 # --- infotext, out and back
 
 
