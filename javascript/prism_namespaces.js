@@ -131,9 +131,9 @@
     // `answer` is the server's last one: its remarks, and how each tag is said.
     draw(answer, typing) {
       const { area, tags } = this, { enabled, registry } = this.pair.panel;
-      const focused = document.activeElement === area;
+      const focused = document.activeElement === area, busy = typing || popup.box === area;
       const atCaret = ({ start, end }) => focused && start <= area.selectionStart && area.selectionStart <= end;
-      const lints = (answer?.lints ?? []).filter((lint) => !(typing && atCaret(lint))); // half a word is no mistake
+      const lints = (answer?.lints ?? []).filter((lint) => !(busy && atCaret(lint))); // half a word is no mistake
       if (!enabled || !registry || !(focused || tags.length || lints.length)) return this.chips?.hide();
       if (!this.chips?.row.isConnected) this.chips = new shared.Chips(document.getElementById(this.id), this);
       const color = (namespace) => registry.namespaces[namespace].color;
