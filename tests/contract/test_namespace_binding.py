@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from contract.hosts import SECOND
 from contract.jobs import AS_WRITTEN, HIRES, JOB, PROBE_TITLE, difference, inpainting, namespaces
+from safetensors.torch import load_file, save_file
+from sd_prism.miniatures import MINI_V1
 from sd_prism.settings import NAMESPACES
 
 PROMPT = "a wax stamp, (species:seal:1.2) in the sea"
@@ -132,6 +135,7 @@ JOBS = {
     "schedule": {"schedule": "1@0 0@1"},
     "two calls a step": {"schedule": "1@0 0@1", "sampler_name": "Heun"},
     "hires": {**HIRES, "schedule": "1@0 0@1", "hr_prompt": "a wax species:bat, snow", "hr_second_pass_steps": 3},
+    "hires checkpoint": {**HIRES, "schedule": "1@0 0@1", "hr_checkpoint_name": SECOND},
     "img2img": {**inpainting(), "prompt": PROMPT, "schedule": "1@0 0@1"},
 }
 
@@ -145,3 +149,29 @@ def test_the_studio_and_a_webui_bind_alike(studio, webui, fields):
     ours, theirs = (host.draw(bound("1", schedule, **given))[0] for host in (studio, webui))
     assert difference(ours, theirs) <= 2
     assert difference(theirs, webui.draw(bound("", **given))[0]) > 2
+
+
+# --- embeddings
+
+
+@pytest.fixture
+def word(host):
+    """An embedding of two vectors with this name."""
+    (table,) = (tensor for name, tensor in load_file(MINI_V1).items() if name.endswith("token_embedding.weight"))
+    folder = host.data / "embeddings"
+    folder.mkdir(exist_ok=True)
+    save_file({"emb_params": table[5:7].float().flip(0).contiguous()}, folder / "shinyword.safetensors")
+    host.post("/sdapi/v1/refresh-embeddings")
+    yield "shinyword"
+    (folder / "shinyword.safetensors").unlink()
+    host.post("/sdapi/v1/refresh-embeddings")
+
+
+def test_an_embedding_in_a_tag_is_bound_and_named_once(host, word):
+    plain, whole, other = (
+        host.draw(bound(bind, prompt=f"a wax species:{name}, {name} in the sea", negative_prompt=""))[0]
+        for bind, name in (("", word), ("1", word), ("1", "seal"))
+    )
+    assert len({plain.pixels, whole.pixels, other.pixels}) == 3
+    hashes = [one.infotext.count(f"{word}: ") for one in (plain, whole, other)]
+    assert hashes == [1, 1, 0]

@@ -31,7 +31,7 @@ def bind(
     curve: Curve | None = None,
     remark: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Binds the tags of the batch whose conds come next, until `release`. To be called in `process_batch`.
+    """Binds the tags of the batch whose conds come next, until `release`.
 
     Args:
         tags: (namespace, the text that stands for it in the rendered prompts, escaped as there). The text is bound
