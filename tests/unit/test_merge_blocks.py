@@ -228,10 +228,18 @@ def test_stage_c_in_diffusers_names_has_the_authors_names():
     assert set(Layout.of(cascade("", attention="attention.to_q")).homes) == set(Layout.of(cascade()).homes)
 
 
-def test_the_whole_stage_c_has_64_blocks():
-    layout = Layout.of(cascade(down=(8, 24), up=(24, 8)))
+def test_the_real_stage_c():
+    from diffusers.models import StableCascadeUNet
+
+    with torch.device("meta"):
+        model = StableCascadeUNet(clip_text_in_channels=1280, clip_image_in_channels=768, switch_level=(False,))
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    layout = Layout.of(shapes)
+    assert len(layout.homes) == len(shapes) == 1550
+    assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 3_589_103_632
     assert len(layout.spine) == 64
     assert layout.spine[31:33] == ("IN31", "OUT00")
+    assert set(Counter(layout.homes[name] for name in layout.homes if "blocks." in name).values()) == {24, 26}
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------

@@ -41,6 +41,18 @@ def test_a_diffusers_pipeline_takes_every_tensor_of_a_single_file(family):
     assert all(torch.equal(live[name], tensor) for name, tensor in before.items())
 
 
+def test_the_attentions_of_stable_cascades_first_files():
+    start = "down_blocks.0.2.attention.attn"
+    fused = torch.arange(12.0).reshape(6, 2)
+    split = Split(Tensors({"clf.1.weight": torch.zeros(2), f"{start}.in_proj_weight": fused}))
+    live = {"clf.1.weight": torch.zeros(2)}
+    live |= {f"down_blocks.0.2.attention.to_{x}.weight": torch.zeros(2, 2) for x in "qkv"}
+    merge_into(
+        live, Recipe.parse("B:1"), {"A": Split(Tensors({name: live[name].clone() for name in live})), "B": split}
+    )
+    assert torch.equal(torch.cat([live[f"down_blocks.0.2.attention.to_{x}.weight"] for x in "qkv"]), fused)
+
+
 def test_views_cost_no_memory():
     original = Original("sd2")
     split = Split(Tensors(original.state))

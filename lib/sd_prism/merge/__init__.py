@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from .plan import Plan, merge_into, restore
     from .presets import PRESETS, Preset
     from .recipe import MODES, Recipe, Steps, Term
+    from .select import Selector
     from .sources import File, Source
+    from .split import Split
 
 HOMES = {
     "Layout": "blocks",
@@ -24,6 +26,8 @@ HOMES = {
     "Recipe": "recipe",
     "Steps": "recipe",
     "Term": "recipe",
+    "Selector": "select",
+    "Split": "split",
     "File": "sources",
     "Source": "sources",
     "Plan": "plan",
@@ -39,7 +43,9 @@ __all__ = [
     "Plan",
     "Preset",
     "Recipe",
+    "Selector",
     "Source",
+    "Split",
     "Steps",
     "Term",
     "bake",

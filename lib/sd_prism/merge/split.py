@@ -1,11 +1,12 @@
-"""Single files beside a live model of diffusers: open_clip's text encoders under transformers' names.
+"""Single files beside a live model of diffusers' make, where no renaming makes the two meet; views do.
 
-open_clip keeps q, k and v of an attention in one tensor and text_projection the other way round, so that no renaming
-makes the two meet; views do. All other tensors meet by their names, see `Layout`.
+open_clip's text encoders and Stable Cascade's first files keep q, k and v of an attention in one tensor, and open_clip
+has text_projection the other way round. All other tensors meet by their names, see `Layout`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from .ldm_keys import OPEN_CLIP, open_clip_to_transformers
 from .sources import Entry, Source
 
 FIRST, SECOND = "text_encoder.", "text_encoder_2."
+CASCADE = re.compile(r"(.*\.attention\.attn\.)in_proj_(weight|bias)")
 
 
 class Place(NamedTuple):
@@ -26,7 +28,10 @@ class Place(NamedTuple):
 
 
 class Split:
-    """A source with the text encoders of SD 2, SDXL and its refiner in transformers' names and shapes; no copies."""
+    """A source with the text encoders of SD 2, SDXL and its refiner in transformers' names and shapes; no copies.
+
+    Stable Cascade's attentions get a name for each of q, k and v, as diffusers has it.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source, self.label = source, source.label
@@ -70,14 +75,18 @@ def _places(name: str) -> dict[str, Place]:
     """Transformers' names of a file's tensor; none for what transformers does not keep."""
     prefix = next((one for one in OPEN_CLIP if name.startswith(one)), None)
     if prefix is None:
-        return {name: Place(name)}
+        fused = CASCADE.fullmatch(name)
+        theirs = [f"{fused[1]}to_{x}.{fused[2]}" for x in "qkv"] if fused else [name]
+        return _thirds(theirs, name)
     inner = name[len(prefix) :]
     if inner in ("logit_scale", "attn_mask"):
         return {}
     encoder = FIRST if prefix == OPEN_CLIP[0] else SECOND
     if inner == "text_projection":
         return {f"{encoder}text_projection.weight": Place(name, turned=True)}
-    theirs = [f"{encoder}text_model.{one}" for one in open_clip_to_transformers(inner)]
-    if len(theirs) == 1:
-        return {theirs[0]: Place(name)}
-    return {one: Place(name, third) for third, one in enumerate(theirs)}
+    return _thirds([f"{encoder}text_model.{one}" for one in open_clip_to_transformers(inner)], name)
+
+
+def _thirds(theirs: list[str], name: str) -> dict[str, Place]:
+    """One name for the whole tensor, or one for each third of it."""
+    return {one: Place(name, third if len(theirs) > 1 else None) for third, one in enumerate(theirs)}
