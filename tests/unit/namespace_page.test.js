@@ -29,23 +29,16 @@ const tests = () => {
     });
   });
 
-  test("a long hostile prompt takes no longer for its length", () => {
+  test("a long hostile prompt takes time for its length only", () => {
     const families = ["(", "[", "\\", "species:", '"', "a:b|", " ", "species:(", "(species:a", "-species:\"", "海:豹，", "<a:"];
-    const time = (text) => {
-      const times = [1, 2, 3].map(() => {
-        const start = process.hrtime.bigint();
-        scan(text, registry);
-        return Number(process.hrtime.bigint() - start) / 1e6;
-      });
-      return Math.min(...times);
-    };
     families.forEach((piece) => {
-      const short = time(`year:1${piece.repeat(4_000)}`), long = time(`year:1${piece.repeat(16_000)}`);
-      assert.ok(long < 4 * 2.5 * short + 5, `${piece}: ${short} ms, then ${long} ms`);
+      const start = performance.now();
+      scan(`year:1${piece.repeat(50_000)}`, registry);
+      assert.ok(performance.now() - start < 4_000, piece); // a tenth of a second on a quiet machine; the square of it is minutes
     });
   });
 
-  // "|" marks the caret, two of them a selection.
+  // "¦" marks the caret, two of them a selection.
   const press = (marked, step = 0.1) => {
     const text = marked.replaceAll("¦", ""), from = marked.indexOf("¦"), to = marked.lastIndexOf("¦");
     const done = weigh(text, scan(text, registry), from, Math.max(from, to - 1), step);
