@@ -1,6 +1,6 @@
 """Names of weights in single files (LDM's layout) and in diffusers and transformers: one table, both ways.
 
-Names here stand without the file's prefixes ("model.diffusion_model." and so on, see `PREFIXES`).
+Names here stand without the file's prefixes ("model.diffusion_model." and so on, the constants below).
 """
 
 from __future__ import annotations
