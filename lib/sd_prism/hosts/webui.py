@@ -21,7 +21,13 @@ log = logging.getLogger("prism")
 
 
 class PanelHost:
-    """Binds a panel's declaration to a host's script hooks."""
+    """Binds a panel's declaration to a host's script hooks.
+
+    Attributes:
+        cost: of a change along one of the panel's X/Y/Z axes; the host changes the cheapest axis most often.
+    """
+
+    cost = 0.0
 
     def __init__(self, panel: Panel) -> None:
         self.panel = panel
@@ -109,7 +115,14 @@ class PanelHost:
         for label, one in self.panel.axes():
             if label not in present:
                 kind = type(one.default) if type(one.default) in (int, float) else str
-                grid.axis_options.append(grid.AxisOption(label, kind, self._apply(one), choices=_choices(one)))
+                options = {"cost": self.cost, "choices": self.choices(one)}
+                grid.axis_options.append(grid.AxisOption(label, kind, self._apply(one), **options))
+
+    def choices(self, one: Field) -> Callable[[], list[str]] | None:
+        """What the grid's menu of values offers."""
+        if isinstance(one.default, bool):
+            return lambda: ["true", "false"]
+        return (lambda: list(one.choices)) if one.choices else None
 
     def _apply(self, one: Field) -> Callable[[Any, Any, Any], None]:
         def apply(p: Any, x: object, xs: object) -> None:
@@ -118,12 +131,6 @@ class PanelHost:
             p._prism_xyz = {**cells, self.panel.name: {**cells.get(self.panel.name, {}), one.name: x}}
 
         return apply
-
-
-def _choices(one: Field) -> Callable[[], list[str]] | None:
-    if isinstance(one.default, bool):
-        return lambda: ["true", "false"]
-    return (lambda: list(one.choices)) if one.choices else None
 
 
 def _xyz_grid() -> Any:

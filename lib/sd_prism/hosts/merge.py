@@ -1,0 +1,313 @@
+""" "Prism Block Merge" in a webui: recipes written into the loaded model before the prompts of a batch are encoded.
+
+A merge changes the model's own weights; networks stay on top of them. It stays in the model until a job asks for
+another one or for none, so that a grid over seeds merges once. Jobs that do not ask at all get the model as it was
+loaded, and an error in a job restores it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from modules import extra_networks, processing, script_callbacks, sd_vae, shared
+
+from .. import infotext
+from ..errors import PrismError, UnknownName
+from ..merge.blocks import BASE, VAE
+from ..merge.recipe import LOADED, Recipe
+from ..settings import MERGE, Field, Value
+from ..settings.merge import OFF, recipe_of
+from . import merge_models as models
+from .progress import progress, steps_taken
+from .undo import undo
+from .webui import PanelHost
+
+TAG = "merge"
+KEY = "prism_merge"  # among the extra networks, in the host's key of its conds
+MODELS = "Prism merge models"
+FILE = "_prism_merge_file"  # a job's own checkpoint; a job that has none was not told to us
+STATES = 8  # different merges of one run
+MODEL_FIELDS, RECIPE_FIELDS = ("model", "minus"), ("recipe", "hires")
+
+
+class MergeHost(PanelHost):
+    """Models are written into the infotext with the hashes of their files."""
+
+    cost = 0.5  # an axis of models or weights changes less often than one of seeds
+
+    def _values(self, p: Any, args: Sequence[object], family: str | None) -> dict[str, Value]:
+        values = super()._values(p, args, family)
+        return named(values) if values["enabled"] else values
+
+    def choices(self, one: Field) -> Callable[[], list[str]] | None:
+        return models.names if one.name in MODEL_FIELDS else super().choices(one)
+
+
+def named(values: dict[str, Value]) -> dict[str, Value]:
+    """With every model under its title, where it is known."""
+    found = dict(values)
+    for name in MODEL_FIELDS:
+        if values[name]:
+            found[name] = _known(models.title, str(values[name]))
+    for name in RECIPE_FIELDS:
+        if values[name] not in ("", OFF):
+            found[name] = _known(lambda text: str(models.titled(Recipe.parse(text))), str(values[name]))
+    return found
+
+
+def _known(name: Callable[[str], str], text: str) -> str:
+    try:
+        return name(text)
+    except UnknownName:  # told when it is merged
+        return text
+
+
+host = MergeHost(MERGE)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the running pass merges, step by step, and into which model."""
+
+    recipes: tuple[Recipe, ...]
+    file: str
+
+
+run = Run((), "")
+
+
+def register() -> None:
+    host.register()
+    undo.enter(MERGE.name, held())
+    script_callbacks.on_before_ui(add_network)
+    script_callbacks.on_cfg_denoiser(before_call)
+
+
+def ui(script: Any) -> list[Any]:
+    from ..panels import merge
+
+    components = merge.build(script.elem_id)
+    script.infotext_fields = host.paste_fields(components)
+    script.paste_field_names = [MERGE.title]
+    return components
+
+
+# --- what is done to the host
+
+
+class Tags(extra_networks.ExtraNetwork):
+    """Has the host know `<merge:...>`; what the tags ask for is done once the host has told all networks."""
+
+    def activate(self, p: Any, params_list: Any) -> None:
+        pass
+
+    def deactivate(self, p: Any) -> None:
+        pass
+
+
+def add_network() -> None:
+    network = Tags(TAG)
+    extra_networks.register_extra_network(network)
+    extra_networks.register_extra_network_alias(network, KEY)
+
+
+def held() -> ExitStack:
+    """Until it is closed: jobs without us are not merged into, nor does the host keep a VAE that was."""
+    stack = ExitStack()
+    stack.callback(models.restore_all)
+    stack.enter_context(_around(processing, "process_images_inner", _job))
+    stack.enter_context(_around(sd_vae, "reload_vae_weights", _vae_change))
+    return stack
+
+
+@contextmanager
+def _around(module: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
+    """A host's function with ours around it; ours steps aside afterwards, whoever may hold it by then."""
+    original = getattr(module, name)
+    on = True
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(original, *args, **kwargs) if on else original(*args, **kwargs)
+
+    setattr(module, name, replacement)
+    try:
+        yield
+    finally:
+        on = False
+        if getattr(module, name) is replacement:
+            setattr(module, name, original)
+
+
+def _job(original: Callable[..., Any], p: Any, *args: Any, **kwargs: Any) -> Any:
+    """A job; one that was told no script of ours, and one that fails, leaves the model as it was loaded."""
+    if not hasattr(p, FILE):
+        models.restore_all()
+    try:
+        return original(p, *args, **kwargs)
+    except BaseException:
+        models.restore_all()
+        raise
+
+
+def _vae_change(original: Callable[..., Any], sd_model: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """Before another VAE is loaded, the host may put the one that is there aside."""
+    model = sd_model or shared.sd_model
+    if models.touches(model, VAE):
+        models.restore(model)
+    return original(sd_model, *args, **kwargs)
+
+
+# --- a job
+
+
+def before_process(p: Any) -> None:
+    setattr(p, FILE, "")
+
+
+def process(p: Any, args: Sequence[object]) -> None:
+    """Start of a job: models that are kept in memory besides the one in use are restored, for they may be used next."""
+    global run
+    run = Run((), "")
+    p.extra_generation_params.pop(MODELS, None)
+    host.begin(p, args)
+    setattr(p, FILE, _file())
+    models.restore_all(keep=shared.sd_model)
+
+
+def networks_told(p: Any, data: Mapping[str, Any]) -> None:
+    """The host has parsed the tags of a pass, and is about to encode its prompts."""
+    apply(p, hires=data is getattr(p, "hr_extra_network_data", None))
+
+
+def before_encoding(p: Any) -> None:
+    """As the last hook before prompts are encoded, where the job has no networks told."""
+    if p.disable_extra_networks:
+        apply(p, hires=False)
+
+
+def before_sampling(p: Any) -> None:
+    """A hires checkpoint may have come; without networks told, the hires pass begins here."""
+    progress.begin_pass()
+    hires = bool(getattr(p, "is_hr_pass", False))
+    if (hires and p.disable_extra_networks) or _file() != run.file:
+        apply(p, hires)
+
+
+def before_call(params: Any) -> None:
+    """Before each call of the model: a refiner may have come, or the step of another merge."""
+    global run
+    p = getattr(params.denoiser, "p", None)
+    if not hasattr(p, FILE):
+        return
+    if run.recipes and _file() != run.file:
+        apply(p, bool(getattr(p, "is_hr_pass", False)))
+    if len(set(run.recipes)) > 1:
+        progress.before_call(params)
+        step = int(progress.steps() * len(run.recipes) + 1e-6)
+        _write(p, run.recipes[step])
+
+
+def apply(p: Any, hires: bool) -> None:
+    """Merge what a pass begins with; an error is told, and the pass has the model as it was loaded."""
+    global run
+    run = Run((), _file())
+    try:
+        recipe = wanted(p, hires)
+        if recipe != Recipe() and _is_ours(p):
+            refuse_other_unet()
+            note(p, recipe)
+            run = Run(recipe.run(max(steps_taken(p, hires), 1), STATES), _file())
+    except PrismError as error:
+        _fail(p, error)
+    if run.recipes and any(one != Recipe() for one in run.recipes):
+        _write(p, run.recipes[0])
+    else:
+        models.restore(shared.sd_model)
+    mark(p, hires)
+
+
+def _write(p: Any, recipe: Recipe) -> None:
+    try:
+        plan = models.merge(shared.sd_model, recipe)
+    except PrismError as error:
+        _fail(p, error)
+        return
+    for text in plan.notes:
+        host.remark(p, text)
+
+
+def _fail(p: Any, error: PrismError) -> None:
+    global run
+    run = Run((), _file())
+    models.restore(shared.sd_model)
+    host.fail(p, error)
+
+
+def wanted(p: Any, hires: bool) -> Recipe:
+    """The panel's recipe, then the tags of the pass's prompt."""
+    values = host.current(p)
+    recipe = recipe_of(values, hires=hires) if values else Recipe()
+    for text in tags(p, hires):
+        more = Recipe.parse(text)
+        bases = {one for one in (recipe.base, more.base) if one != LOADED}
+        if len(bases) > 1:
+            raise PrismError(f"Two bases are asked for: {' and '.join(sorted(bases))}; leave one away")
+        recipe = Recipe((*recipe.terms, *more.terms), bases.pop() if bases else LOADED)
+    return models.titled(recipe) if recipe.models else recipe
+
+
+def tags(p: Any, hires: bool) -> list[str]:
+    """What stands in `<merge:...>` in the first prompt of a batch, which is the one that a host looks at."""
+    if p.disable_extra_networks:
+        return []
+    data = getattr(p, "hr_extra_network_data" if hires else "extra_network_data", None) or {}
+    return [":".join(map(str, params.items)) for params in data.get(TAG, ())]
+
+
+def note(p: Any, recipe: Recipe) -> None:
+    """The models of a picture, where the panel's settings do not name them."""
+    told = infotext.dumps(MERGE, host.current(p) or MERGE.defaults())
+    unnamed = [one for one in recipe.models if one not in told]
+    if unnamed:
+        p.extra_generation_params[MODELS] = "; ".join(unnamed)
+
+
+def mark(p: Any, hires: bool) -> None:
+    """What is merged into the text encoder belongs to the key under which the host keeps conds.
+
+    Conds of the hires pass may be made with those of the first one.
+    """
+    for name in ("hr_extra_network_data",) if hires else ("extra_network_data", "hr_extra_network_data"):
+        data = getattr(p, name, None)
+        if not isinstance(data, dict):
+            continue
+        data.pop(KEY, None)
+        if models.touches(shared.sd_model, BASE):
+            told = [str(run.recipes[0]), *map(str, models.identities(shared.sd_model))]
+            data[KEY] = [extra_networks.ExtraNetworkParams(items=told)]
+
+
+def _is_ours(p: Any) -> bool:
+    """Whether the model in use is the job's own; a hires checkpoint and a refiner are merged into on request."""
+    values = host.current(p)
+    return _file() == getattr(p, FILE) or bool(values and values["everywhere"])
+
+
+def _file() -> str:
+    return str(shared.sd_model.sd_checkpoint_info.filename)
+
+
+def refuse_other_unet() -> None:
+    """A host's alternative UNet (TensorRT and the like) has weights of its own."""
+    try:
+        from modules import sd_unet
+    except ImportError:
+        return
+    if getattr(sd_unet, "current_unet", None) is not None:
+        raise PrismError(
+            "Block merge needs the model's own UNet, but the webui runs another one; "
+            'choose "None" at Settings, Stable Diffusion, SD Unet'
+        )

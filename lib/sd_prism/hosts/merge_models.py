@@ -1,0 +1,319 @@
+"""Which recipe is merged into which loaded model: a webui may hold several, and loads weights whenever it likes.
+
+What is written is told from what the host has loaded since by the weights themselves, not by callbacks alone: a few
+samples of what was written are compared at every call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from modules import sd_models, sd_vae
+from torch import Tensor, nn
+
+from ..errors import PrismError, UnknownName
+from ..merge.blocks import Layout
+from ..merge.plan import Plan, merge_into
+from ..merge.recipe import LOADED, Recipe
+from ..merge.sources import Entry, File, Source, identity
+from ..merge.split import Split
+from .merge_weights import STORAGE, Weights, computed
+
+log = logging.getLogger("prism")
+
+TOKEN_IDS = "prism.token_ids"  # in files of Prism's miniatures: which rows of the token table they hold
+TOKENS = "token_embedding.weight"
+VOCABULARY = 49408
+SAMPLES, CANDIDATES = 8, 64  # tensors that are compared with what was written; those to choose from
+OPEN = 8  # headers that are kept
+
+
+# --- checkpoints -------------------------------------------------------------------------------------------------
+
+
+def find(text: str) -> Any:
+    """The host's checkpoint of a name, a hash, or "name [hash]", where the hash serves if the name is not known.
+
+    Raises UnknownName with the nearest name.
+    """
+    known = sd_models.checkpoint_aliases
+    name, _, digest = text.partition(" [")
+    for one in (text, name, digest.rstrip("]")):
+        if one in known:
+            return known[one]
+    raise UnknownName("model", text, names())
+
+
+def names() -> list[str]:
+    """Every checkpoint's name, as prompts call it."""
+    return [info.name_for_extra for info in sd_models.checkpoints_list.values()]
+
+
+def title(text: str) -> str:
+    """A checkpoint's name with the short hash of its file; raises UnknownName."""
+    info = find(text)
+    info.calculate_shorthash()
+    return str(info.short_title)
+
+
+def titled(recipe: Recipe) -> Recipe:
+    """The recipe with each model under its title, a pair "B-C" read as two; raises UnknownName for a missing one."""
+    known = [*names(), *sd_models.checkpoint_aliases]
+    for label in recipe.models:
+        with contextlib.suppress(UnknownName):
+            find(label)
+            known.append(label)
+
+    def name(label: str) -> str:
+        return title(label) if label else ""
+
+    found = recipe.resolve(known)
+    terms = tuple(replace(term, model=name(term.model), minus=name(term.minus)) for term in found.terms)
+    return replace(found, terms=terms, base=found.base if found.base == LOADED else title(found.base))
+
+
+_opened: dict[tuple[str, bool], tuple[tuple[object, ...], Source]] = {}
+
+
+def opened(path: str, split: bool) -> Source:
+    """A checkpoint's file in the names of this host's models; headers are kept while the file stays the same."""
+    now = identity(Path(path))
+    found = _opened.get((path, split))
+    if found is None or found[0] != now:
+        source: Source = FullTable(File(path))
+        source = Split(source) if split else source
+        while len(_opened) >= OPEN:
+            del _opened[next(iter(_opened))]
+        found = _opened[path, split] = now, source
+    return found[1]
+
+
+class FullTable:
+    """A file of a Prism miniature with all rows of its token table, of which it holds some; any other file as it is."""
+
+    def __init__(self, file: File) -> None:
+        self.file, self.label, self.identity, self.metadata = file, file.label, file.identity, file.metadata
+        self._short = [name for name in file.entries if name.endswith(TOKENS) and TOKEN_IDS in file.entries]
+        self.entries: Mapping[str, Entry] = {
+            name: entry._replace(shape=(VOCABULARY, *entry.shape[1:])) if name in self._short else entry
+            for name, entry in file.entries.items()
+        }
+        self._tables: dict[str, Tensor] = {}
+
+    def tensor(self, name: str) -> Tensor:
+        """The file's; a token table is made once."""
+        found = self.file.tensor(name)
+        if name not in self._short:
+            return found
+        if name not in self._tables:
+            table = found.new_zeros(VOCABULARY, *found.shape[1:])
+            self._tables[name] = table.index_copy_(0, self.file.tensor(TOKEN_IDS).long(), found)
+        return self._tables[name]
+
+    def release(self) -> None:
+        """Let the file go."""
+        self._tables.clear()
+        self.file.release()
+
+
+class Pristine:
+    """A loaded model as the host has loaded it: its checkpoint's file, and from memory what differs from that.
+
+    Without a file that can be read (a pickle, a folder) everything that is written to is kept in memory.
+    """
+
+    def __init__(self, source: Source | None, weights: Weights) -> None:
+        self.source, self.weights, self.kept = source, weights, dict[str, Tensor]()
+        self.label = source.label if source else "the loaded model"
+        self.metadata: Mapping[str, str] = source.metadata if source else {}
+        self.entries: Mapping[str, Entry] = (
+            source.entries if source else {n: Entry(t.dtype, tuple(t.shape)) for n, t in weights.items()}
+        )
+        live = Layout.of({name: tuple(tensor.shape) for name, tensor in weights.items()}).names
+        theirs = Layout.of({name: entry.shape for name, entry in self.entries.items()}).names
+        self.names = {live[name]: theirs[name] for name in live if name in theirs}
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Another one as soon as the host has another VAE in it."""
+        return (self.source.identity if self.source else id(self.weights), sd_vae.loaded_vae_file)
+
+    def tensor(self, name: str) -> Tensor:
+        """By the file's names; in memory where the host holds other values."""
+        if name in self.kept:
+            return self.kept[name]
+        return self.source.tensor(name) if self.source else self.weights.base(name)
+
+    def keep(self, name: str) -> None:
+        """Called with the host's name of a tensor before it changes."""
+        theirs, held = self.names[name], self.weights.base(name)
+        if self.source is None or not _alike(held, self.source.tensor(theirs)):
+            self.kept[theirs] = held.to("cpu", copy=True)
+
+    def release(self) -> None:
+        """Let the file go."""
+        if self.source is not None and callable(release := getattr(self.source, "release", None)):
+            release()
+
+
+def _alike(live: Tensor, stored: Tensor) -> bool:
+    """Whether a live tensor holds what a file says, by its first and last row."""
+    if live.numel() != stored.numel():
+        return True  # the merge refuses it
+    return torch.equal(_sample(live), _sample(stored.view(live.shape), live.dtype))
+
+
+def _sample(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    rows = tensor.detach().reshape(1, -1) if tensor.dim() < 2 else tensor.detach()
+    ends = torch.cat([rows[:1].flatten(), rows[-1:].flatten()]).to("cpu", copy=True)
+    if dtype in STORAGE:
+        ends = ends.to(computed())
+    return ends.to(dtype or ends.dtype).float()
+
+
+# --- loaded models -----------------------------------------------------------------------------------------------
+
+
+class Merged:
+    """What is merged into one loaded model.
+
+    Attributes:
+        recipe: the empty one for a model as it was loaded.
+        written: tensors written since then.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.file, self.written = str(model.sd_checkpoint_info.filename), 0
+        self.split = not isinstance(model, nn.Module)
+        self.weights = Weights(model, self._before_write)
+        self.pristine = Pristine(self._source(), self.weights)
+        self.plan = merge_into(self.weights, Recipe(), {LOADED: self.pristine})
+        self._touched: set[str] = set()
+        self._samples: dict[str, Tensor] = {}
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.plan.recipe
+
+    @property
+    def touched(self) -> bool:
+        """Whether the model is, or may be, other than it was loaded."""
+        return bool(self._touched)
+
+    def current(self, model: Any) -> bool:
+        """Whether this is still about what the model holds: the host may have loaded weights since.
+
+        Then none of what was written is left.
+        """
+        if str(model.sd_checkpoint_info.filename) != self.file:
+            return False
+        if not self._samples:
+            return self.touched or self._source() is self.pristine.source
+        return any(torch.equal(_sample(self.weights.base(name)), held) for name, held in self._samples.items())
+
+    def _source(self) -> Source | None:
+        return opened(self.file, self.split) if _readable(self.file) else None
+
+    def merge(self, recipe: Recipe) -> Plan:
+        """Write a recipe, whose models are titles; raises PrismError for what cannot be merged, nothing written."""
+        sources = {label: opened(str(find(label).filename), self.split) for label in recipe.models}
+        plan = self.plan
+        try:
+            self.plan = merge_into(self.weights, recipe, {LOADED: self.pristine, **sources}, previous=plan)
+        finally:
+            self.weights.store()
+        if self.plan is not plan:
+            self.written += self.plan.written
+            self._samples = self._sampled()
+        return self.plan
+
+    def restore(self) -> None:
+        """Write back what the host has loaded, bit by bit."""
+        self.merge(Recipe())
+        self.plan.release()
+        self._touched.clear()
+        self._samples.clear()
+        self.pristine.kept.clear()
+
+    def _before_write(self, name: str) -> None:
+        if name not in self._touched:
+            self.pristine.keep(name)
+            self._touched.add(name)
+
+    def _sampled(self) -> dict[str, Tensor]:
+        """Samples of tensors all over the model that are not as in the file."""
+        names = sorted(self._touched)
+        found: dict[str, Tensor] = {}
+        for name in names[:: max(len(names) // CANDIDATES, 1)]:
+            base = self.weights.base(name)
+            if len(found) < SAMPLES and not _alike(base, self.pristine.tensor(self.pristine.names[name])):
+                found[name] = _sample(base)
+        return found
+
+
+def _readable(file: str) -> bool:
+    """Whether a checkpoint is a file of the format that can be mapped."""
+    return file.lower().endswith(".safetensors") and Path(file).is_file()
+
+
+_merged: WeakKeyDictionary[Any, Merged] = WeakKeyDictionary()
+
+
+def of(model: Any) -> Merged | None:
+    """What is merged into a loaded model; None for one as it was loaded."""
+    merged = _merged.get(model)
+    if merged is not None and not merged.current(model):
+        del _merged[model]
+        return None
+    return merged
+
+
+def merge(model: Any, recipe: Recipe) -> Plan:
+    """Have a recipe merged into a loaded model, and nothing else; raises PrismError, nothing written."""
+    merged = of(model)
+    if merged is None:
+        merged = _merged[model] = Merged(model)
+    return merged.merge(recipe)
+
+
+def restore(model: Any) -> None:
+    """Have a loaded model as it was loaded, and let go of all files."""
+    merged = of(model)
+    if merged is None or not merged.touched:
+        return
+    try:
+        merged.restore()
+    except PrismError as error:  # a host may have given the weights away
+        del _merged[model]
+        log.warning("A merged model could not be restored: %s", error)
+
+
+def restore_all(keep: Any = None) -> None:
+    """The same of all loaded models but one."""
+    for model in list(_merged):
+        if model is not keep:
+            restore(model)
+
+
+def touches(model: Any, block: str) -> bool:
+    """Whether a block (BASE, VAE) of a loaded model is other than it was loaded."""
+    merged = of(model)
+    if merged is None:
+        return False
+    wishes, homes = merged.plan.wishes, merged.plan.models[LOADED].layout.homes
+    named = any(wish.groups and homes[name] == block for name, wish in wishes.by_name.items())
+    wish = wishes.by_block.get(block)
+    return named or (wish is not None and (bool(wish.groups) or wish.base != LOADED))
+
+
+def identities(model: Any) -> tuple[object, ...]:
+    """What tells the merged weights from others of the same recipe: the files that took part."""
+    merged = of(model)
+    return tuple(merged.plan.identities.values()) if merged else ()

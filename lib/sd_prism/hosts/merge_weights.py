@@ -1,0 +1,149 @@
+"""The weights of a host's loaded model by name, as they are under networks (LoRA), and ready to be written to.
+
+Networks of the A1111 family change a layer when it is next used: `network_current_names` says what its weights contain,
+`network_weights_backup` and `network_bias_backup` hold them without. Before a layer is written to they are taken off
+and these fields forgotten, so that the host takes what was written for the layer's own and puts its networks on top.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from modules import devices
+from torch import Tensor, nn
+
+STORAGE = (torch.float8_e4m3fn, torch.float8_e5m2)  # types that only store: a host computes in another one
+TEXT = ("text_encoder.", "text_encoder_2.")
+
+
+class Place(NamedTuple):
+    """A parameter: a part of the model, the module in it, and the parameter's name there."""
+
+    part: str
+    module: str
+    name: str
+
+
+class Weights(Mapping[str, Tensor]):
+    """Parameters of a loaded model by name; to ask for one is to make it ready to be written to.
+
+    Those in fp8 come as copies in the type from which the host makes fp8; `store` brings them back.
+
+    Args:
+        model: an LDM module, or the studio's model.
+        watch: told each name before its parameter may change, networks taken off.
+    """
+
+    def __init__(self, model: Any, watch: Callable[[str], None]) -> None:
+        self._model = weakref.ref(model)
+        self._watch = watch
+        self._places = dict(_places(model))
+        self._staged: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        place = self._places[name]
+        module = self._module(place)
+        take_off(module)
+        if place.module.endswith(".out_proj"):
+            take_off(self._module(place._replace(module=place.module.rpartition(".")[0])))
+        self._watch(name)
+        tensor = getattr(module, place.name).data
+        return tensor if tensor.dtype not in STORAGE else self._stage(name, tensor)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def items(self) -> Any:
+        """As they are, for looking at."""
+        return [(name, self.live(name)) for name in self._places]
+
+    def live(self, name: str) -> Tensor:
+        """A parameter as it is, networks included."""
+        place = self._places[name]
+        return getattr(self._module(place), place.name).data
+
+    def base(self, name: str) -> Tensor:
+        """A parameter's values without networks; not to be written to."""
+        place = self._places[name]
+        module = self._module(place)
+        if place.module.endswith(".out_proj"):
+            outer = self._module(place._replace(module=place.module.rpartition(".")[0]))
+            if isinstance(outer, nn.MultiheadAttention):
+                module, name = outer, f"out_proj.{place.name}"
+                return _backups(module).get(name, getattr(outer.out_proj, place.name).data)
+        return _backups(module).get(place.name, getattr(module, place.name).data)
+
+    @torch.inference_mode()
+    def store(self) -> None:
+        """Bring what was written to copies to where it belongs."""
+        for name, staged in self._staged.items():
+            place = self._places[name]
+            module = self._module(place)
+            getattr(module, place.name).data.copy_(staged)
+            kept = getattr(module, f"fp16_{place.name}", None)
+            if kept is not None:  # what networks are added to
+                kept.copy_(staged)
+        self._staged.clear()
+
+    def _stage(self, name: str, tensor: Tensor) -> Tensor:
+        return self._staged.setdefault(name, torch.empty(tensor.shape, dtype=computed()))
+
+    def _module(self, place: Place) -> nn.Module:
+        return _parts(self._model())[place.part].get_submodule(place.module)
+
+
+def computed() -> torch.dtype:
+    """The type from which a host makes fp8."""
+    return getattr(devices, "dtype_unet", torch.float16)
+
+
+def _parts(model: Any) -> dict[str, nn.Module]:
+    """The modules of a model, by what the names of their parameters begin with."""
+    if isinstance(model, nn.Module):
+        return {"": model}
+    encoders = zip(TEXT, getattr(model.cond_stage_model, "encoders", ()))
+    texts = {start: encoder.model for start, encoder in encoders}
+    return {"unet.": model.model.diffusion_model, "vae.": model.first_stage_model, **texts}
+
+
+def _places(model: Any) -> Iterator[tuple[str, Place]]:
+    for start, module in _parts(model).items():
+        for path, _ in module.named_parameters(remove_duplicate=False):
+            owner, _, name = path.rpartition(".")
+            inner = "text_model." if start in TEXT and not path.startswith(("text_model.", "text_projection")) else ""
+            yield start + inner + path, Place(start, owner, name)
+
+
+def take_off(module: Any) -> None:
+    """Take networks off a layer, and forget that there were any."""
+    if not hasattr(module, "network_current_names") and not hasattr(module, "network_weights_backup"):
+        return
+    backups = _backups(module)
+    if backups:
+        outer = module.out_proj if isinstance(module, nn.MultiheadAttention) else module
+        if not any(name.endswith("bias") and not name.startswith("in_proj") for name in backups):
+            outer.bias = None  # a network's own
+        for path, values in backups.items():
+            owner, _, name = path.rpartition(".")
+            getattr(module.get_submodule(owner), name).data.copy_(values)
+    module.network_current_names = ()
+    module.network_weights_backup = module.network_bias_backup = None
+
+
+def _backups(module: Any) -> dict[str, Tensor]:
+    """What a layer's parameters were without networks, by their names in it; empty where they are still so."""
+    weights = getattr(module, "network_weights_backup", None)
+    if weights is None:
+        return {}
+    bias = getattr(module, "network_bias_backup", None)
+    if isinstance(module, nn.MultiheadAttention):
+        found = {"in_proj_weight": weights[0], "out_proj.weight": weights[1], "out_proj.bias": bias}
+    else:
+        found = {"weight": weights, "bias": bias}
+    return {name: values for name, values in found.items() if values is not None}
