@@ -175,6 +175,7 @@ KERNELS: Mapping[str, Callable[[Tile, Step], None]] = MappingProxyType(
     }
 )
 JOINED = frozenset({"sum", "ties"})  # modes whose neighbours are computed together
+PER_TENSOR = frozenset({"cosine_a", "cosine_b", "slerp", "dare", "ties"})  # modes that differ from tensor to tensor
 RESTS_AT_ZERO = frozenset(KERNELS) - {"cosine_a", "cosine_b", "extract"}  # modes in which weight 0 leaves A alone
 IS_B_AT_ONE = frozenset({"sum", "slerp"})  # and in which weight 1 gives B
 

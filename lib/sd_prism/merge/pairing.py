@@ -67,8 +67,14 @@ class Wish:
         merged = (label for group in self.groups for part in group.parts for label in part.labels)
         return tuple(dict.fromkeys((self.base, *merged)))
 
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps as far as they are the same at all tensors."""
+        return tuple(_step(group) for group in self.groups)
+
 
 PRISTINE = Wish()
+NOTHING = Step(modes.weighted_sum, (), ())
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,12 @@ def _idle(term: Term, w: float, block: str) -> bool:
     return term.mode in modes.RESTS_AT_ZERO and (w == 0 or kept_none)
 
 
+def _step(group: Group) -> Step:
+    w = tuple(part.weight for part in group.parts)
+    chain = modes.chain(w) if group.mode == "sum" else ()
+    return Step(modes.KERNELS[group.mode], w, (), None, dict(group.parts[0].options), chain)
+
+
 class Piece(NamedTuple):
     """Columns of a tensor (the second axis; mostly all), what to start from, and the steps."""
 
@@ -151,7 +163,8 @@ class Meeting(NamedTuple):
         problems: what does not fit, as texts; with any, the rest is empty.
         base: the model to start from.
         columns: those that all models have; `rest` is for the others.
-        present: for each group, the places of the parts whose models have such a tensor.
+        whole: whether each group's models all have such a tensor.
+        present: for each group, the places of the parts whose models have it.
         others: for each group, the tensors of those parts in a shape that fits.
     """
 
@@ -160,6 +173,7 @@ class Meeting(NamedTuple):
     base: Model
     columns: slice = ALL
     rest: Piece | None = None
+    whole: bool = True
     present: Sequence[Sequence[int]] = ()
     others: Sequence[tuple[Tensor, ...]] = ()
 
@@ -311,7 +325,8 @@ class Models:
             wide = base if base.shape(name) == shape else self[LOADED]
             rest = Piece(slice(width, None), wide.tensor(name, shape)[:, width:], [])
         others = [self._others(name, group.mode, base, some, common) for group, some in zip(wish.groups, parts)]
-        return Meeting(shape, [], base, columns, rest, present, others)
+        whole = all(len(places) == len(group.parts) for places, group in zip(present, wish.groups))
+        return Meeting(shape, [], base, columns, rest, whole, present, others)
 
     def _problems(self, name: str, shape: Shape, used: Iterable[Model]) -> list[str]:
         """What does not fit; the first layer of the loaded model must be the live one's, the others' may be wider."""
@@ -335,40 +350,43 @@ class Models:
 
     def pieces(self, name: str, wish: Wish, met: Meeting) -> list[Piece]:
         """What makes up a tensor; what the terms of a model without such a tensor would change, stays as it is."""
-        width = met.shape if met.rest is None else (met.shape[0], met.columns.stop, *met.shape[2:])
+        groups, made = (wish.groups, wish.steps) if met.whole else self._present(wish, met)
         start = met.base
         steps: list[Step] = []
-        for group, present, others in zip(wish.groups, met.present, met.others):
-            parts = group.parts if len(present) == len(group.parts) else tuple(group.parts[i] for i in present)
-            if not parts:
-                continue
-            if len(parts) == 1 and parts[0].weight == 1 and group.mode in modes.IS_B_AT_ONE:
-                start, steps = self[parts[0].model], []
-            else:
-                steps.append(self._step(name, met.base, start, steps, Group(group.mode, parts), others))
-        piece = Piece(met.columns, start.tensor(name, width), steps)
-        return [piece] if met.rest is None else [piece, met.rest]
+        for group, step, others in zip(groups, made, met.others):
+            if step.w == (1.0,) and group.mode in modes.IS_B_AT_ONE:
+                start, steps = self[group.parts[0].model], []
+            elif step.w:
+                kernel, w, _, _, options, chain = step
+                stat = None
+                if group.mode in modes.PER_TENSOR:
+                    stat, options = self._stat(name, met.base, start, steps, group, others)
+                steps.append(Step(kernel, w, others, stat, options, chain))
+        if met.rest is None:
+            return [Piece(ALL, start.tensor(name, met.shape), steps)]
+        width = (met.shape[0], met.columns.stop, *met.shape[2:])
+        return [Piece(met.columns, start.tensor(name, width), steps), met.rest]
 
-    def _step(
+    def _present(self, wish: Wish, met: Meeting) -> tuple[list[Group], list[Step]]:
+        """The groups without the parts that have no such tensor; empty ones have no weights."""
+        groups = [Group(mode, tuple(parts[i] for i in at)) for (mode, parts), at in zip(wish.groups, met.present)]
+        return groups, [_step(group) if group.parts else NOTHING for group in groups]
+
+    def _stat(
         self, name: str, base: Model, start: Model, before: list[Step], group: Group, others: tuple[Tensor, ...]
-    ) -> Step:
-        mode, parts = group
-        w = tuple(part.weight for part in parts)
-        kernel = modes.KERNELS[mode]
-        if mode == "sum":
-            return Step(kernel, w, others, chain=modes.chain(w))
-        part, options = parts[0], dict[str, Any](parts[0].options)
-        stat: Any = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """What a mode must know of this tensor, and its options."""
+        (mode, parts), part = group, group.parts[0]
+        options: dict[str, Any] = dict(part.options)
         if mode == "dare":
-            options["key"] = modes.dare_key(options["seed"], part.term, name)
-        elif mode == "ties":
-            stat = tuple(self._threshold(name, base, one, *others[2 * i : 2 * i + 2]) for i, one in enumerate(parts))
-        elif mode == "slerp":
-            stat = self._products(name, start, before, part.model, others[0])
-        elif mode.startswith("cosine"):
-            found, shape = self._similarity(mode, base, self[part.model]).of(name), others[0].shape[1:]
-            stat = found[: shape[0]] if name == FIRST else found.view(shape)
-        return Step(kernel, w, others, stat, options)
+            return None, {**options, "key": modes.dare_key(options["seed"], part.term, name)}
+        if mode == "ties":
+            pairs = zip(parts, others[::2], others[1::2])
+            return tuple(self._threshold(name, base, one, b, c) for one, b, c in pairs), options
+        if mode == "slerp":
+            return self._products(name, start, before, part.model, others[0]), options
+        found, shape = self._similarity(mode, base, self[part.model]).of(name), others[0].shape[1:]
+        return found[: shape[0]] if name == FIRST else found.view(shape), options
 
     def _remember(self, key: tuple[object, ...], labels: Sequence[str], compute: Callable[[], Any]) -> Any:
         key = (*key, *(self._open[label][0] for label in labels))

@@ -122,9 +122,11 @@ class Target:
         path, live = self._paths[name], self._live()
         if not isinstance(live, nn.Module):
             return live[".".join(path)]  # type: ignore[index]
+        module: Any = live
         for part in path[:-1]:
-            live = live._modules[part]  # type: ignore[union-attr, assignment]
-        return getattr(live, path[-1]).data
+            module = module._modules[part]
+        found = module._parameters.get(path[-1])
+        return (getattr(module, path[-1]) if found is None else found).data
 
 
 def _changed(
