@@ -90,8 +90,9 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_arguments(look)
 
     bench = commands.add_parser("bench", help="measure speed against the floor and the peers' method")
-    bench.add_argument("what", nargs="?", choices=["freeu", "namespaces", "studio"], default="freeu")
+    bench.add_argument("what", nargs="?", choices=["freeu", "merge", "namespaces", "studio"], default="freeu")
     bench.add_argument("--json", action="store_true")
+    bench.add_argument("--full", action="store_true", help="merge: models of SD 1.5's own size, 12 GB of memory and disk")
     bench.add_argument("--webui", type=Path, help="namespaces: also measure the prompt parser of the webui there")
     bench.add_argument("--webui-python", type=Path, help="that webui's Python (default: the one of its own venv)")
     return top
@@ -305,13 +306,17 @@ def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from importlib import import_module
 
     bench = import_module(f"sd_prism.bench.{args.what}")
-    webui = {}
+    options: dict[str, object] = {}
+    if args.full:
+        if args.what != "merge":
+            raise PrismError("--full is for bench merge; the other benchmarks have one size")
+        options["full"] = True
     if args.webui:
         if args.what != "namespaces":
             raise PrismError("--webui is for bench namespaces; no other benchmark looks at a webui")
         folder = args.webui.resolve()
-        webui = {"webui": folder, "python": _webui_python(folder, args.webui_python)}
-    found = bench.run(**webui)
+        options |= {"webui": folder, "python": _webui_python(folder, args.webui_python)}
+    found = bench.run(**options)
     print(json.dumps(found, indent=2) if args.json else bench.table(found["rows"]))
     return 0
 
