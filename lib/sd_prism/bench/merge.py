@@ -64,8 +64,8 @@ class Bench:
         from diffusers import UNet2DConditionModel
 
         with torch.device("meta"):
-            unet: nn.Module = UNet2DConditionModel(**build)
-        self.live = unet.half().to_empty(device="cpu").requires_grad_(False)
+            unet = UNet2DConditionModel(**build)
+        self.live = nn.Module.half(unet).to_empty(device="cpu").requires_grad_(False)
         names = Layout.of({name: tuple(one.shape) for name, one in self.live.state_dict().items()}).names
         self.folder, self.names = folder, {given: name for name, given in names.items()}
         self.files = {label: folder / f"{label}.safetensors" for label in "ABC"}

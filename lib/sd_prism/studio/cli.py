@@ -92,7 +92,9 @@ def parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure speed against the floor and the peers' method")
     bench.add_argument("what", nargs="?", choices=["freeu", "merge", "namespaces", "studio"], default="freeu")
     bench.add_argument("--json", action="store_true")
-    bench.add_argument("--full", action="store_true", help="merge: models of SD 1.5's own size, 12 GB of memory and disk")
+    bench.add_argument(
+        "--full", action="store_true", help="merge: models of SD 1.5's own size, 12 GB of memory and disk"
+    )
     bench.add_argument("--webui", type=Path, help="namespaces: also measure the prompt parser of the webui there")
     bench.add_argument("--webui-python", type=Path, help="that webui's Python (default: the one of its own venv)")
     return top
