@@ -247,6 +247,7 @@ def pasted(host, text):
     [
         ("species:seal, studio:dc, series:batman", None, ""),
         ("a seal, species:seal, studio:dc, series:batman, red hat", None, ""),
+        ("<lora:seal:1>, (red hat:1.2), species:seal, studio:dc, series:batman", None, ""),
         ('species:"a, b", (studio:dc:1.2), -series:x, rating:safe', None, ""),
         (
             "species:seal\nNegative prompt: year:1990, species:dog, studio:dc",

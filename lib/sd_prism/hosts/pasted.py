@@ -16,6 +16,7 @@ from .webui import log
 NEGATIVE = "Negative prompt:"
 PARAMETERS = "\nPrism a: 1, Prism b: 1, Prism c: 1"  # a last line of three, which is what hosts look for
 DIGEST = re.compile(r"; registry=([0-9a-f]{8})")
+PROMPT_SYNTAX = re.compile(r"<\w+:[^<>]*>|:\s*[\d.]+\s*[)\]]")  # networks and weights
 KEY = re.compile(r"\w\s*[:：]")
 
 
@@ -59,4 +60,4 @@ def all_tags(line: str) -> bool:
     for tag in tags:
         rest.append(line[end : tag.start])
         end = tag.end
-    return bool(tags) and not KEY.search("".join([*rest, line[end:]]))
+    return bool(tags) and not KEY.search(PROMPT_SYNTAX.sub("", "".join([*rest, line[end:]])))
