@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from sd_prism.bench import studio
+from sd_prism.bench import merge, studio
 from sd_prism.studio import cli
 
 
@@ -33,3 +33,31 @@ def test_the_studios_benchmark_runs_and_its_figures_fit_together(capsys, monkeyp
 def test_a_ratio_needs_two():
     assert studio.row("first picture", {"cold process": 5.0})["ratio"] is None
     assert studio.row("step", {"studio": 3.0, "bare diffusers": 2.0})["ratio"] == 1.5
+
+
+def test_the_merges_benchmark_runs_and_its_figures_fit_together(capsys, monkeypatch):
+    tiny = {**merge.SMALL, "block_out_channels": (32, 64), "cross_attention_dim": 16, "attention_head_dim": 4}
+    monkeypatch.setattr(merge, "SMALL", tiny)
+    monkeypatch.setattr(merge, "ROUNDS", 1)
+    found = merge.run()
+    rows = {row["what"]: row for row in found["rows"]}
+    assert found["bench"] == "merge" and [name for name in rows if not name.startswith("peer: sd-mecha")] == [
+        *merge.LIMITS,
+        "peer: A1111's merger",
+        "peer: lerp of fp32 copies",
+        "unchanged plan",
+        "private memory",
+        "bake, to a copy",
+    ]
+    for name, limit in merge.LIMITS.items():
+        row = rows[name]
+        assert row["limit"] == limit and row["ratio"] == pytest.approx(row["ms"] / row["floor_ms"])
+    assert rows["one block, M00"]["floor_ms"] < rows["weighted sum"]["floor_ms"]
+
+    monkeypatch.setattr(merge, "run", lambda **options: found | {"rows": found["rows"][:1], "given": options})
+    assert cli.main(["bench", "merge", "--full", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["given"] == {"full": True}
+    assert cli.main(["bench", "merge"]) == 0
+    assert "x floor" in capsys.readouterr().out.splitlines()[0]
+    assert cli.main(["bench", "studio", "--full"]) != 0
+    assert "--full is for bench merge" in capsys.readouterr().err

@@ -8,6 +8,7 @@ quarter, the figures mean nothing, and the report says so.
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import time
@@ -64,8 +65,8 @@ class Bench:
         from diffusers import UNet2DConditionModel
 
         with torch.device("meta"):
-            unet = UNet2DConditionModel(**build)
-        self.live = nn.Module.half(unet).to_empty(device="cpu").requires_grad_(False)
+            unet: Any = UNet2DConditionModel(**build)
+        self.live: nn.Module = unet.half().to_empty(device="cpu").requires_grad_(False)
         names = Layout.of({name: tuple(one.shape) for name, one in self.live.state_dict().items()}).names
         self.folder, self.names = folder, {given: name for name, given in names.items()}
         self.files = {label: folder / f"{label}.safetensors" for label in "ABC"}
@@ -234,6 +235,7 @@ def copy(source: Path, out: Path) -> None:
 
 def private_row(bench: Bench) -> Row:
     """How much memory of its own the process takes for a first merge of mapped files, where the system tells."""
+    gc.collect()
     before = private()
     bench.plan = merge_into(bench.live, Recipe.parse("B:0.5"), bench.files)
     grown = None if before is None else (private() or 0.0) - before
