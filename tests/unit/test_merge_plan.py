@@ -109,7 +109,7 @@ def test_a_weight_of_1_is_b_bit_by_bit(text, sources, live):
 
 
 def test_a_weight_of_0_writes_nothing(sources, live):
-    assert merged("B:0 + C:0:slerp", live, sources).written == 0
+    assert not merged("B:0 + C:0:slerp", live, sources).changed
     assert same(live, sources["A"])
 
 
@@ -117,7 +117,7 @@ def test_blocks_patterns_and_exceptions(sources, live):
     done = merged("B:0:M00=1,IN01=0.5,/norm=0:exclude=VAE", live, sources)
     assert torch.equal(live[K], sources["B"][K])
     assert torch.equal(live[PROJ], torch.lerp(sources["A"][PROJ], sources["B"][PROJ], 0.5))
-    assert done.written == 2
+    assert len(done.changed) == 2
     changed = {name for name in SHAPES if not torch.equal(live[name], sources["A"][name])}
     assert changed == {K, PROJ}
 
@@ -147,7 +147,7 @@ def test_the_live_models_own_type_is_kept(dtype, sources):
 def test_a_base_of_its_own_replaces_the_loaded_model(sources, live):
     done = merged("C + B:0.5", live, sources)
     assert torch.equal(live[K], torch.lerp(sources["C"][K], sources["B"][K], 0.5))
-    assert done.written == len(SHAPES)
+    assert len(done.changed) == len(SHAPES)
     restore(live, sources, done)
     assert same(live, sources["A"])
 
@@ -253,7 +253,7 @@ def test_the_first_three_mismatches_are_named_and_nothing_is_broadcast(sources, 
 
 def test_a_mismatch_where_nothing_is_merged_is_none(sources, live):
     sources["B"][K] = sources["B"][K][:1]
-    assert merged("B:0.5:M00=0", live, sources).written == len(SHAPES) - 1
+    assert len(merged("B:0.5:M00=0", live, sources).changed) == len(SHAPES) - 1
 
 
 def test_another_architecture_is_named(sources, live):
@@ -315,8 +315,8 @@ def test_an_unchanged_plan_is_the_previous_one(sources, live):
 def test_only_what_changed_is_written(text, written, sources, live):
     fresh = copy(live)
     first = merged("B:0.5", live, sources)
-    assert first.written == len(SHAPES)
-    assert merged(text, live, sources, first).written == written
+    assert len(first.changed) == len(SHAPES)
+    assert len(merged(text, live, sources, first).changed) == written
     merged(text, fresh, sources)
     assert same(live, fresh)
 
@@ -329,7 +329,7 @@ def test_a_replaced_file_is_written_anew(sources, live, tmp_path):
     save_file(sources["C"], tmp_path / "new")
     (tmp_path / "new").replace(paths["B"])
     second = merged("B:0.5:M00=0", live, paths, first)
-    assert second.written == len(SHAPES) - 1
+    assert len(second.changed) == len(SHAPES) - 1
     assert torch.equal(live[PROJ], torch.lerp(sources["A"][PROJ], sources["C"][PROJ], 0.5))
     restore(live, paths, second)
     assert same(live, sources["A"])
@@ -371,6 +371,26 @@ def test_many_models_in_a_row_are_not_kept_open(sources, live):
     assert len(done.models._open) <= 8
     restore(live, sources, done)
     assert same(live, sources["A"])
+
+
+def test_what_will_be_written_is_told_before_and_after(sources):
+    live = {
+        "conv_out.weight": torch.zeros(4, 8, 3, 3).half(),
+        "conv_in.bias": sources["A"][UNET + "input_blocks.0.0.bias"].clone(),
+    }
+    told = []
+
+    def put_right(names):
+        told.append(names)
+        live["conv_out.weight"] = sources["A"][UNET + "out.2.weight"].clone()
+
+    done = merge_into(live, Recipe.parse("B:0.5:IN00=0"), sources, prepare=put_right)
+    assert told == [("conv_out.weight",)] == [done.changed] and done.blocks == {"OUT"}
+    exact = torch.lerp(sources["A"][UNET + "out.2.weight"], sources["B"][UNET + "out.2.weight"], 0.5)
+    assert torch.equal(live["conv_out.weight"], exact)
+    merge_into(live, Recipe.parse("B:0.5:IN00=0"), sources, previous=done, prepare=put_right)
+    assert len(told) == 1
+    assert restore(live, sources, done, prepare=told.append).blocks == {"OUT"} and len(told) == 2
 
 
 # --- undoing -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Everything that can be refused is refused before the first tensor is touched.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,14 +30,16 @@ class Plan:
 
     Attributes:
         recipe: what was merged; the empty one is the pristine model.
-        written: how many tensors were written to come here from the last plan.
+        changed: names, as the live model has them, of the tensors that were written to come here from the last plan.
+        blocks: the blocks they belong to; "BASE" among them means that texts have to be encoded anew.
         notes: what a user should know, such as tensors that a model lacks.
         unsure: LDM names of tensors that a later merge began to write; it fills if that merge fails, so that this plan
             can be used once more, to merge or to restore.
     """
 
     recipe: Recipe
-    written: int
+    changed: tuple[str, ...] = field(repr=False)
+    blocks: frozenset[str]
     notes: tuple[str, ...]
     unsure: set[str] = field(repr=False, compare=False)
     wishes: Wishes = field(repr=False, compare=False)
@@ -50,7 +52,14 @@ class Plan:
         self.models.release()
 
 
-def merge_into(live: Live, recipe: Recipe, sources: Mapping[str, Any], *, previous: Plan | None = None) -> Plan:
+def merge_into(
+    live: Live,
+    recipe: Recipe,
+    sources: Mapping[str, Any],
+    *,
+    previous: Plan | None = None,
+    prepare: Callable[[tuple[str, ...]], object] | None = None,
+) -> Plan:
     """Write a recipe into a live model's tensors, in place.
 
     Args:
@@ -60,6 +69,8 @@ def merge_into(live: Live, recipe: Recipe, sources: Mapping[str, Any], *, previo
             it was loaded.
         previous: what the last call for this model returned; without it `live` must hold "A". Of the sources' dicts
             and modules only the identity is looked at.
+        prepare: called before the first write with the live model's names of what will be written, so that a host can
+            take off what others have laid on these tensors.
 
     Returns: the plan to pass next time; `previous` itself if there is nothing to do.
 
@@ -78,21 +89,32 @@ def merge_into(live: Live, recipe: Recipe, sources: Mapping[str, Any], *, previo
     wishes = Wishes.of(recipe, layout)
     target = previous.target if previous and previous.target.of(live) else Target(live, models)
     names = _changed(target.blocks, wishes, identities, previous)
+    changed = tuple(map(target.name, names))
     with torch.inference_mode():  # parameters made inside of it could not be written to outside
         jobs = _jobs(names, wishes, models, target)
+        if prepare and names:
+            prepare(changed)
+            jobs = _jobs(names, wishes, models, target)  # it may have put other tensors in their place
         if previous:
             previous.unsure.update(names)
         for job in jobs:
             write(*job, models.scratch)
-    return Plan(recipe, len(names), models.notes(labels), set(), wishes, identities, models, target)
+    blocks = frozenset(layout.homes[name] for name in names)
+    return Plan(recipe, changed, blocks, models.notes(labels), set(), wishes, identities, models, target)
 
 
-def restore(live: Live, sources: Mapping[str, Any], previous: Plan | None) -> Plan:
+def restore(
+    live: Live,
+    sources: Mapping[str, Any],
+    previous: Plan | None,
+    *,
+    prepare: Callable[[tuple[str, ...]], object] | None = None,
+) -> Plan:
     """Write "A" back, bit by bit, where a merge wrote or may have written; into every tensor if `previous` is None."""
     if previous is None:
         previous = merge_into(live, Recipe(), sources)
         previous.unsure.update(name for names in previous.target.blocks.values() for name in names)
-    return merge_into(live, Recipe(), sources, previous=previous)
+    return merge_into(live, Recipe(), sources, previous=previous, prepare=prepare)
 
 
 class Target:
@@ -117,11 +139,15 @@ class Target:
         """Whether this is about the same model."""
         return self._live() is live
 
+    def name(self, name: str) -> str:
+        """What the live model calls a tensor."""
+        return ".".join(self._paths[name])
+
     def tensor(self, name: str) -> Tensor:
         """The live tensor, for writing."""
         path, live = self._paths[name], self._live()
         if not isinstance(live, nn.Module):
-            return live[".".join(path)]  # type: ignore[index]
+            return live[self.name(name)]  # type: ignore[index]
         module: Any = live
         for part in path[:-1]:
             module = module._modules[part]
