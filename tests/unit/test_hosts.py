@@ -60,10 +60,24 @@ modules = types.ModuleType("modules"); modules.__path__ = []
 scripts = types.ModuleType("modules.scripts"); scripts.Script = type("Script", (), {}); scripts.AlwaysVisible = object()
 scripts.scripts_data = []
 callbacks = types.ModuleType("modules.script_callbacks"); unload = []
-callbacks.__getattr__ = lambda name: lambda function: None
+
+def registration(name):
+    if not name.startswith("on_"):
+        raise AttributeError(name)
+    return lambda function: None
+
+callbacks.__getattr__ = registration
 callbacks.on_script_unloaded = unload.append
-others = {name: types.ModuleType(f"modules.{name}") for name in ("shared", "paths", "prompt_parser", "sd_hijack")}
-for name, module in dict(scripts=scripts, script_callbacks=callbacks, **others).items():
+def other(name):
+    # empty: nothing may be asked of the host before there is a job
+    if name.startswith("__"):
+        raise AttributeError(name)
+    setattr(modules, name, types.ModuleType("modules." + name))
+    return getattr(modules, name)
+
+modules.__getattr__ = other
+networks = types.ModuleType("modules.extra_networks"); networks.ExtraNetwork = object
+for name, module in dict(scripts=scripts, script_callbacks=callbacks, extra_networks=networks).items():
     setattr(modules, name, module); sys.modules["modules." + name] = module
 sys.modules["modules"] = modules
 
