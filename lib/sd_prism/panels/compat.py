@@ -25,6 +25,15 @@ def switch(label: str, elem_id: str) -> Iterator[Any]:
             yield enabled
 
 
+def tool_button(text: str, elem_id: str) -> Any:
+    """A small button beside a field, in the hosts' own look where there is one."""
+    try:
+        from modules.ui_components import ToolButton
+    except ImportError:
+        return gr.Button(text, elem_id=elem_id, elem_classes=["tool"], size="sm", min_width=40, scale=0)
+    return ToolButton(text, elem_id=elem_id)
+
+
 def unsaved(component: Any) -> Any:
     """Keeps a component out of the host's ui-config.json, which would freeze its default for ever."""
     component.do_not_save_to_config = True

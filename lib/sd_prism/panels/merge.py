@@ -1,38 +1,152 @@
-"""The panel "Prism Block Merge"."""
+"""The panel "Prism Block Merge": model, ratio, preset and the blocks' bars in sight, the rest under "Advanced".
+
+The page's script draws the bars and writes what they say into the panel's own texts.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import html
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import gradio as gr
 
+from ..errors import PrismError
+from ..merge.recipe import MODES
 from ..settings import MERGE
-from .compat import switch
+from .compat import switch, tool_button, unsaved
 from .controls import ElemId, control
 
-IN_SIGHT = ("model", "ratio"), ("preset", "mode")
-ADVANCED = (
-    ("minus", "options"),
-    ("weights", "blocks"),
-    ("te", "vae", "strength"),
-    ("include", "exclude"),
-    ("steps", "hires", "everywhere"),
-    ("recipe",),
-)
+NARROW = 160  # pixels, so that two columns fit side by side
+MODELS = ("model", "minus")
+BASIC = ("ratio", "strength"), ("preset", "te", "vae")
+ADVANCED = ("include", "exclude"), ("steps", "hires"), ("options", "recipe"), ("everywhere",)
+AS_BASE = "as the base"
+FORMATS = (AS_BASE, "fp16", "bf16", "fp32")
+TIPS = {
+    "refresh": "Look for new files, and for what is loaded now.",
+    "ab": "Off and on again: the merge strength goes to 0, then back to what it was.",
+    "bake_name": "The name of the new checkpoint; it goes where the other checkpoints are.",
+    "bake_format": "The format of its numbers; fp16 is half the size of fp32.",
+    "bake_write": "Write the merge to a file, which then is a checkpoint like any other.",
+}
 
 
-def build(elem_id: ElemId) -> list[Any]:
+class Host(Protocol):
+    """What the panel asks of a webui."""
+
+    def names(self) -> list[str]:
+        """The checkpoints, as the menus show them."""
+
+    def refresh(self) -> None:
+        """Look for checkpoints anew."""
+
+    def baked(self, given: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
+        """Write a file: the panel's settings, with "name" and "dtype" ("" keeps the base's).
+
+        Gives (path, bytes written, all bytes) now and then, both equal when the file is complete; raises PrismError.
+        """
+
+
+def build(elem_id: ElemId, host: Host) -> list[Any]:
     """Draws the panel; the components in the order of the declaration."""
     made: dict[str, Any] = {}
 
-    def rows(parts: tuple[tuple[str, ...], ...]) -> None:
+    def rows(*parts: tuple[str, ...]) -> None:
         for names in parts:
             with gr.Row(elem_classes=["prism"]):
                 for name in names:
                     made[name] = control(MERGE[name], elem_id)
 
     with switch(MERGE.title, elem_id("panel")) as made["enabled"]:
-        rows(IN_SIGHT)
+        with gr.Row(elem_classes=["prism"]):
+            made["model"] = _model_menu("model", elem_id, host)
+            refresh = tool_button("\U0001f504", elem_id("refresh"))
+            made["mode"] = control(MERGE["mode"], elem_id)
+            made["minus"] = _model_menu("minus", elem_id, host)
+        rows(BASIC[0])
+        rows(BASIC[1])
+        gr.HTML(_bars())
+        rows(("weights", "blocks"))
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
-            rows(ADVANCED)
+            rows(*ADVANCED)
+        with gr.Accordion("Bake…", open=False, elem_id=elem_id("bake")):
+            _baker(made, elem_id, host)
+        made["mode"].change(_minus_update, [made["mode"]], [made["minus"]], show_progress="hidden")
+        _wire_refresh(refresh, made, host)
     return [made[name] for name in MERGE.names]
+
+
+def _model_menu(name: str, elem_id: ElemId, host: Host) -> Any:
+    """A menu of checkpoints; what another machine has, a pasted infotext for example, may stand in it as well."""
+    one = MERGE[name]
+    shown = name != "minus" or _needs_minus(str(MERGE["mode"].default))
+    return unsaved(
+        gr.Dropdown(
+            host.names(),
+            value=one.default,
+            label=one.label,
+            elem_id=elem_id(name),
+            allow_custom_value=True,
+            visible=shown,
+            min_width=NARROW,
+        )
+    )
+
+
+def _needs_minus(title: str) -> bool:
+    return any(mode.title == title and mode.minus != "no" for mode in MODES.values())
+
+
+def _minus_update(title: str) -> Any:
+    return gr.update(visible=_needs_minus(title))
+
+
+def _wire_refresh(button: Any, made: Mapping[str, Any], host: Host) -> None:
+    def look() -> list[Any]:
+        host.refresh()
+        names = host.names()
+        return [gr.update(choices=names) for _ in MODELS]
+
+    button.click(look, [], [made[name] for name in MODELS], show_progress="hidden")
+
+
+def _bars() -> str:
+    """Where the page draws the blocks; it also says what the fields of the panel are for."""
+    tips = {one.name: one.doc for one in MERGE.fields if one.name != "enabled"} | TIPS
+    return f'<div class="prism-merge" data-tips="{html.escape(json.dumps(tips))}"></div>'
+
+
+def _baker(made: Mapping[str, Any], elem_id: ElemId, host: Host) -> None:
+    """Writes the merge that the panel shows to a file, and says how far it is."""
+    with gr.Row(elem_classes=["prism"]):
+        name = unsaved(gr.Textbox("", label="Name of the new checkpoint", elem_id=elem_id("bake_name"), max_lines=1))
+        dtype = unsaved(gr.Radio(list(FORMATS), value=AS_BASE, label="Format", elem_id=elem_id("bake_format")))
+    button = gr.Button("Bake", elem_id=elem_id("bake_write"))
+    with gr.Column(elem_id=elem_id("baked")):  # gradio 3 writes the id of an HTML component twice
+        said = gr.HTML(_said("The loaded checkpoint is the base. A merge at some steps only cannot be written."))
+    fields = [one for one in MERGE.names if one != "enabled"]
+
+    def write(name: str, dtype: str, *values: object) -> Iterator[str]:
+        given = {**dict(zip(fields, values)), "name": name, "dtype": "" if dtype == AS_BASE else dtype}
+        try:
+            for path, done, total in host.baked(given):
+                yield _said(f"Written: {path}") if done == total else _progress(done, total)
+        except PrismError as error:
+            yield _said(str(error))
+
+    inputs = [name, dtype, *(made[one] for one in fields)]
+    button.click(write, inputs, [said], show_progress="hidden")
+
+
+def _progress(done: int, total: int) -> str:
+    share = done / total if total else 0.0
+    return (
+        f'<div class="prism-said" role="status"><progress max="1" value="{share:.3f}"></progress> '
+        f"{share:.0%} of {total / 1e6:,.0f} MB</div>"
+    )
+
+
+def _said(text: str) -> str:
+    return f'<div class="prism-said" role="status">{html.escape(text)}</div>'

@@ -1,0 +1,34 @@
+"""What the panel of "Prism Block Merge" asks of the webui, see `panels.merge.Host`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from modules import sd_models
+
+from ..errors import PrismError
+from . import merge_http
+from . import merge_models as models
+
+PAUSE = 0.2  # seconds between two looks at a file that is being written
+
+names = models.names
+
+
+def refresh() -> None:
+    """Look for checkpoints anew."""
+    sd_models.list_models()
+
+
+def baked(given: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
+    """Write a file, and tell how far it is; it is finished also where nobody listens any more."""
+    merge_http.begin(given)
+    baking = merge_http.baking
+    while baking.running:
+        total = max(baking.total, 1)
+        yield baking.name, min(baking.done, total - 1), total
+        time.sleep(PAUSE)
+    if baking.error:
+        raise PrismError(baking.error)
+    yield baking.name, baking.total, baking.total
