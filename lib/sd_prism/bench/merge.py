@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ class Bench:
         return time.process_time() - start
 
     def _peers(self) -> dict[str, Callable[[], object]]:
-        """Each reads models that are in memory and copies its result to the live model, as these tools do."""
+        """Loops over models in memory that copy each result to the live model; sd-mecha where it is installed."""
         a, b = self.held.values()
         live = dict(self.live.state_dict())
 
@@ -161,10 +162,12 @@ class Bench:
         }
         with suppress(ImportError):
             import sd_mecha  # type: ignore[import-not-found]
+            from tqdm import tqdm
 
             files = [sd_mecha.model(str(self.files[label])) for label in "AB"]
             recipe = sd_mecha.weighted_sum(*files, alpha=W)
-            peers["sd-mecha"] = lambda: sd_mecha.merge(recipe, output={}, threads=0, tqdm=Silent)
+            silent = partial(tqdm, disable=True)
+            peers["sd-mecha"] = lambda: sd_mecha.merge(recipe, output={}, threads=0, tqdm=silent)
         return peers
 
     def _unchanged(self) -> Row:
@@ -202,14 +205,6 @@ class Floor:
     def measure(self) -> float:
         """Milliseconds."""
         return measure({"floor": self})["floor"]
-
-
-class Silent:
-    """In place of sd-mecha's progress bar."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None: ...
-
-    def update(self, *args: object) -> None: ...
 
 
 def measure(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
