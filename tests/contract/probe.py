@@ -4,6 +4,7 @@ of the host's inside at /contract/state. It knows the host's public names only.
 The line: the hook, then what it got. `p` is followed by those of its fields that are set by then.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -94,7 +95,7 @@ class Probe(scripts.Script):
 
     def postprocess(self, p, processed, *args):
         note("postprocess", p, processed, *args)
-        if wish == "nest" and not hasattr(p, "nested"):
+        if wish in ("nest", "nest bare") and not hasattr(p, "nested"):
             nest(p, processed)
 
 
@@ -140,7 +141,7 @@ def break_next_step():
 
 
 def nest(p, processed):
-    """Another picture with the same scripts inside this job, as detailers make it."""
+    """Another picture inside this job, as detailers make it: with the same scripts, or with none."""
     inner = processing.StableDiffusionProcessingTxt2Img(
         sd_model=shared.sd_model,
         prompt=p.prompt,
@@ -155,7 +156,8 @@ def nest(p, processed):
         do_not_save_grid=True,
     )
     inner.nested, inner.is_api = True, p.is_api
-    inner.scripts, inner.script_args = p.scripts, p.script_args
+    if wish != "nest bare":
+        inner.scripts, inner.script_args = p.scripts, p.script_args
     made = processing.process_images(inner)
     processed.images.extend(made.images)
     processed.infotexts.extend(made.infotexts)
@@ -194,9 +196,11 @@ def started(app):
     sys.contract_state = state
     sys.contract_prompts = prompts
     sys.contract_conds = conds
+    sys.contract_weights = weights
     app.add_api_route("/contract/state", lambda: sys.contract_state(), methods=["GET"])
     app.add_api_route("/contract/prompts", lambda: sys.contract_prompts(), methods=["GET"])
     app.add_api_route("/contract/conds", lambda: sys.contract_conds(), methods=["GET"])
+    app.add_api_route("/contract/weights", lambda: sys.contract_weights(), methods=["GET"])
     app.add_api_route("/contract/read", read, methods=["POST"])
     app.add_api_route("/contract/count", count, methods=["POST"])
 
@@ -219,6 +223,18 @@ def read(prompt: str = Body(...), steps: int = Body(...)):
 def count(prompt: str = Body(...), style: str = Body(""), positive: bool = Body(True)):
     """The text of the token counter."""
     return ui.update_token_counter(prompt, 20, [style] if style else [], is_positive=positive)
+
+
+def weights():
+    """A hash of every weight of the loaded model, networks and all; fp8 and the like by their bytes."""
+    model, found = shared.sd_model, hashlib.sha256()
+    texts = [one.model for one in getattr(model.cond_stage_model, "encoders", ())]
+    parts = [model] if hasattr(model, "state_dict") else [model.model.diffusion_model, model.first_stage_model, *texts]
+    for part in parts:
+        for name, tensor in sorted(part.state_dict().items()):
+            data = tensor.detach().cpu().contiguous()
+            found.update(name.encode() + (data.view(torch.uint8) if data.ndim else data).numpy().tobytes())
+    return found.hexdigest()
 
 
 seen = []  # every cond that a cache has held: kept, so that no other takes its place

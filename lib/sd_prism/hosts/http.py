@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -159,20 +159,20 @@ async def body_of(request: Request) -> bytes:
     return bytes(body)
 
 
-def fields_of(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request, its two texts checked."""
+def fields_of(body: bytes, texts: Sequence[str] = ("prompt", "negative")) -> dict[str, Any]:
+    """The JSON object of a request, its texts checked."""
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Refused(NOT_JSON, f"The request is no JSON: {error}") from error
     if not isinstance(given, dict):
         raise Refused(NOT_JSON, 'The request must be a JSON object such as {"prompt": "species:seal"}')
-    for name in ("prompt", "negative"):
+    for name in texts:
         text = given.setdefault(name, "")
         if not isinstance(text, str):
             raise Refused(NOT_USABLE, f"{name} must be a text")
         if len(text) > LONGEST:
-            raise Refused(TOO_LARGE, f"{name} has {len(text):,} characters; at most {LONGEST:,} are rendered")
+            raise Refused(TOO_LARGE, f"{name} has {len(text):,} characters; at most {LONGEST:,} are read")
     return given
 
 

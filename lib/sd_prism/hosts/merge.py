@@ -20,6 +20,7 @@ from ..merge.blocks import BASE, VAE
 from ..merge.recipe import LOADED, Recipe
 from ..settings import MERGE, Field, Value
 from ..settings.merge import OFF, recipe_of
+from . import merge_http, merge_page
 from . import merge_models as models
 from .progress import progress, steps_taken
 from .undo import undo
@@ -82,6 +83,7 @@ run = Run((), "")
 def register() -> None:
     host.register()
     undo.enter(MERGE.name, held())
+    merge_http.register()
     script_callbacks.on_before_ui(add_network)
     script_callbacks.on_cfg_denoiser(before_call)
 
@@ -89,7 +91,7 @@ def register() -> None:
 def ui(script: Any) -> list[Any]:
     from ..panels import merge
 
-    components = merge.build(script.elem_id)
+    components = merge.build(script.elem_id, merge_page)
     script.infotext_fields = host.paste_fields(components)
     script.paste_field_names = [MERGE.title]
     return components

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -74,7 +74,10 @@ def titled(recipe: Recipe) -> Recipe:
     def name(label: str) -> str:
         return title(label) if label else ""
 
-    found = recipe.resolve(known)
+    try:
+        found = recipe.resolve(known)
+    except UnknownName as error:
+        raise UnknownName("model", error.given, names()) from None
     terms = tuple(replace(term, model=name(term.model), minus=name(term.minus)) for term in found.terms)
     return replace(found, terms=terms, base=found.base if found.base == LOADED else title(found.base))
 
@@ -178,6 +181,16 @@ def _sample(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return ends.to(dtype or ends.dtype).float()
 
 
+@dataclass
+class Count:
+    """Tensors written since the start."""
+
+    written: int = 0
+
+
+count = Count()
+
+
 # --- loaded models -----------------------------------------------------------------------------------------------
 
 
@@ -185,22 +198,17 @@ class Merged:
     """What is merged into one loaded model.
 
     Attributes:
-        recipe: the empty one for a model as it was loaded.
-        written: tensors written since then.
+        plan: what it holds now.
     """
 
     def __init__(self, model: Any) -> None:
-        self.file, self.written = str(model.sd_checkpoint_info.filename), 0
+        self.file = str(model.sd_checkpoint_info.filename)
         self.split = not isinstance(model, nn.Module)
-        self.weights = Weights(model, self._before_write)
+        self.weights = Weights(model)
         self.pristine = Pristine(self._source(), self.weights)
         self.plan = merge_into(self.weights, Recipe(), {LOADED: self.pristine})
         self._touched: set[str] = set()
         self._samples: dict[str, Tensor] = {}
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.plan.recipe
 
     @property
     def touched(self) -> bool:
@@ -226,11 +234,13 @@ class Merged:
         sources = {label: opened(str(find(label).filename), self.split) for label in recipe.models}
         plan = self.plan
         try:
-            self.plan = merge_into(self.weights, recipe, {LOADED: self.pristine, **sources}, previous=plan)
+            self.plan = merge_into(
+                self.weights, recipe, {LOADED: self.pristine, **sources}, previous=plan, prepare=self._before_write
+            )
         finally:
             self.weights.store()
         if self.plan is not plan:
-            self.written += self.plan.written
+            count.written += len(self.plan.changed)
             self._samples = self._sampled()
         return self.plan
 
@@ -242,10 +252,12 @@ class Merged:
         self._samples.clear()
         self.pristine.kept.clear()
 
-    def _before_write(self, name: str) -> None:
-        if name not in self._touched:
-            self.pristine.keep(name)
-            self._touched.add(name)
+    def _before_write(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.weights.prepare(name)
+            if name not in self._touched:
+                self.pristine.keep(name)
+                self._touched.add(name)
 
     def _sampled(self) -> dict[str, Tensor]:
         """Samples of tensors all over the model that are not as in the file."""
@@ -286,7 +298,7 @@ def merge(model: Any, recipe: Recipe) -> Plan:
 def restore(model: Any) -> None:
     """Have a loaded model as it was loaded, and let go of all files."""
     merged = of(model)
-    if merged is None or not merged.touched:
+    if merged is None or (merged.plan.recipe == Recipe() and not merged.touched):
         return
     try:
         merged.restore()

@@ -8,7 +8,7 @@ and these fields forgotten, so that the host takes what was written for the laye
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -28,29 +28,18 @@ class Place(NamedTuple):
 
 
 class Weights(Mapping[str, Tensor]):
-    """Parameters of a loaded model by name; to ask for one is to make it ready to be written to.
+    """Parameters of a loaded model by name: an LDM module, or the studio's model.
 
     Those in fp8 come as copies in the type from which the host makes fp8; `store` brings them back.
-
-    Args:
-        model: an LDM module, or the studio's model.
-        watch: told each name before its parameter may change, networks taken off.
     """
 
-    def __init__(self, model: Any, watch: Callable[[str], None]) -> None:
+    def __init__(self, model: Any) -> None:
         self._model = weakref.ref(model)
-        self._watch = watch
         self._places = dict(_places(model))
         self._staged: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
-        place = self._places[name]
-        module = self._module(place)
-        take_off(module)
-        if place.module.endswith(".out_proj"):
-            take_off(self._module(place._replace(module=place.module.rpartition(".")[0])))
-        self._watch(name)
-        tensor = getattr(module, place.name).data
+        tensor = self.live(name)
         return tensor if tensor.dtype not in STORAGE else self._stage(name, tensor)
 
     def __iter__(self) -> Iterator[str]:
@@ -63,6 +52,11 @@ class Weights(Mapping[str, Tensor]):
         """As they are, for looking at."""
         return [(name, self.live(name)) for name in self._places]
 
+    def prepare(self, name: str) -> None:
+        """Take networks off the layer of a parameter that will be written to."""
+        for module in self._owners(name):
+            take_off(module)
+
     def live(self, name: str) -> Tensor:
         """A parameter as it is, networks included."""
         place = self._places[name]
@@ -70,14 +64,12 @@ class Weights(Mapping[str, Tensor]):
 
     def base(self, name: str) -> Tensor:
         """A parameter's values without networks; not to be written to."""
-        place = self._places[name]
-        module = self._module(place)
-        if place.module.endswith(".out_proj"):
-            outer = self._module(place._replace(module=place.module.rpartition(".")[0]))
-            if isinstance(outer, nn.MultiheadAttention):
-                module, name = outer, f"out_proj.{place.name}"
-                return _backups(module).get(name, getattr(outer.out_proj, place.name).data)
-        return _backups(module).get(place.name, getattr(module, place.name).data)
+        inner = self._places[name].name
+        for module in self._owners(name):
+            if inner in (backups := _backups(module)):
+                return backups[inner]
+            inner = f"out_proj.{inner}"
+        return self.live(name)
 
     @torch.inference_mode()
     def store(self) -> None:
@@ -93,6 +85,14 @@ class Weights(Mapping[str, Tensor]):
 
     def _stage(self, name: str, tensor: Tensor) -> Tensor:
         return self._staged.setdefault(name, torch.empty(tensor.shape, dtype=computed()))
+
+    def _owners(self, name: str) -> Iterator[nn.Module]:
+        """The module that has a parameter, and the attention whose part it may be, for networks count that as one."""
+        place = self._places[name]
+        yield self._module(place)
+        outer, _, last = place.module.rpartition(".")
+        if last == "out_proj":
+            yield self._module(place._replace(module=outer))
 
     def _module(self, place: Place) -> nn.Module:
         return _parts(self._model())[place.part].get_submodule(place.module)

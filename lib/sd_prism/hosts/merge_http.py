@@ -1,0 +1,158 @@
+"""What the panel asks for over HTTP: the loaded model's blocks and what is merged into it, presets, and baking.
+
+Routes under /prism/v1/merge, as open as the webui's own page. Errors are {"error": kind, "detail": text}.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from modules import paths, script_callbacks, sd_models, shared
+
+from ..errors import PrismError
+from ..merge.baking import bake
+from ..merge.blocks import Layout
+from ..merge.presets import PRESETS
+from ..merge.recipe import LOADED, Recipe
+from ..settings import MERGE
+from ..settings.merge import recipe_of
+from . import merge_models as models
+from .http import Refused, answered, body_of, fields_of, problem
+
+PREFIX = "/prism/v1/merge"
+
+
+@dataclass
+class Baking:
+    """The file that is being written, or was written last."""
+
+    name: str = ""
+    done: int = 0
+    total: int = 0
+    error: str = ""
+    running: bool = False
+
+
+baking = Baking()
+lock = threading.Lock()
+
+
+def register() -> None:
+    """Has the webui serve the routes on every app that it makes."""
+    script_callbacks.on_app_started(lambda demo, app: add_routes(app))
+
+
+def add_routes(app: FastAPI) -> None:
+    """Adds the routes to an app; an app that has them keeps the new ones only."""
+    app.router.routes[:] = [one for one in app.router.routes if not getattr(one, "path", "").startswith(PREFIX)]
+
+    def model() -> JSONResponse:
+        """The loaded checkpoint, its blocks with their bytes, and what is merged into it."""
+        return answered(loaded)
+
+    def presets(request: Request) -> JSONResponse:
+        """The weights of every preset for ?count= blocks."""
+        return answered(lambda: weights(request.query_params.get("count", "25")))
+
+    async def start(request: Request) -> JSONResponse:
+        """Write a file {"name", "dtype", and settings of the panel} from the loaded checkpoint."""
+        try:
+            given = fields_of(await body_of(request), texts=("name", "dtype"))
+        except Refused as error:
+            return problem(error.status, error)
+        return answered(lambda: begin(given))
+
+    def progress() -> JSONResponse:
+        """How far the file is."""
+        return JSONResponse(vars(baking))
+
+    for name, handler, method in (
+        ("model", model, "GET"),
+        ("presets", presets, "GET"),
+        ("bake", start, "POST"),
+        ("bake", progress, "GET"),
+    ):
+        app.add_api_route(f"{PREFIX}/{name}", handler, methods=[method], tags=["Prism"], response_model=None)
+
+
+def loaded() -> dict[str, Any]:
+    """See `add_routes`."""
+    info = shared.sd_model.sd_checkpoint_info
+    merged = models.of(shared.sd_model)
+    source = models.opened(str(info.filename), split=False)
+    layout = Layout.of({name: entry.shape for name, entry in source.entries.items()})
+    sizes = dict.fromkeys(layout.blocks, 0)
+    for name, block in layout.homes.items():
+        entry = source.entries[layout.names[name]]
+        size = entry.dtype.itemsize
+        for side in entry.shape:
+            size *= side
+        sizes[block] += size
+    return {
+        "name": info.name_for_extra,
+        "title": layout.title,
+        "blocks": sizes,
+        "spine": layout.spine,
+        "merged": str(merged.plan.recipe) if merged else "",
+        "written": models.count.written,
+        "models": models.names(),
+    }
+
+
+def weights(count: str) -> dict[str, tuple[float, ...]]:
+    """Name -> weights of every preset for so many blocks."""
+    if not re.fullmatch("[1-9][0-9]?", count):
+        raise PrismError(f'count is "{count[:20]}"; it must be a number of blocks from 1 to 99')
+    return {name: preset.weights(int(count)) for name, preset in PRESETS.items()}
+
+
+def begin(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Start a bake in a thread of its own; raises PrismError where that cannot be."""
+    settings = {key: value for key, value in given.items() if key not in ("name", "dtype")}
+    recipe = models.titled(recipe_of(MERGE.read(settings)))
+    if recipe == Recipe():
+        raise PrismError("There is nothing to bake: no model B and no recipe")
+    name = str(given["name"]).strip().removesuffix(".safetensors")
+    if not name or Path(name).name != name or name.startswith("."):
+        raise PrismError(f'"{name}" is no name for a file; write one without folders')
+    out = folder() / f"{name}.safetensors"
+    if out.exists():
+        raise PrismError(f"{out.name} exists already; choose another name")
+    sources = {label: models.find(label).filename for label in recipe.models}
+    sources[LOADED] = shared.sd_model.sd_checkpoint_info.filename
+    with lock:
+        if baking.running:
+            raise PrismError(f"{baking.name} is being written; wait for it")
+        vars(baking).update(name=out.name, done=0, total=0, error="", running=True)
+    threading.Thread(target=write, args=(recipe, out, sources, str(given["dtype"])), daemon=True).start()
+    return vars(baking)
+
+
+def write(recipe: Recipe, out: Path, sources: Mapping[str, Any], dtype: str) -> None:
+    """The thread: errors are told by `baking`."""
+    try:
+        bake(recipe, out, sources=sources, dtype=dtype, progress=told)
+        sd_models.list_models()
+    except PrismError as error:
+        baking.error = str(error)
+    finally:
+        baking.running = False
+
+
+def told(done: int, total: int) -> None:
+    baking.done, baking.total = done, total
+
+
+def folder() -> Path:
+    """Where the host looks for checkpoints first."""
+    given = getattr(shared.cmd_opts, "ckpt_dir", None)
+    found = Path(given) if given else Path(paths.models_path, "Stable-diffusion")
+    found.mkdir(parents=True, exist_ok=True)
+    return found

@@ -1,0 +1,345 @@
+"""What "Prism Block Merge" promises over HTTP, the same in every host: a merge is as if it were the checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import pytest
+import torch
+from contract.hosts import SECOND
+from contract.jobs import HIRES, JOB, PROBE_TITLE, inpainting
+from safetensors.torch import load_file, save_file
+from sd_prism.merge import Recipe, bake, ldm_keys
+from sd_prism.miniatures import MINI_V1
+from sd_prism.miniatures.pack import for_webui
+from sd_prism.settings import MERGE
+
+NEON, SMALL, OTHER = "neon", "neon-small", "sdxl-header"
+LORA = "shifted"
+GRID = "x/y/z plot"
+HALF = {"model": NEON, "ratio": 0.5}
+FULL = {"model": NEON, "ratio": 0.3, "te": "0.7", "vae": "0.4"}
+RECIPE = "BASE=0.7,VAE=0.4"
+WITH_LORA = f"{JOB['prompt']} <lora:{LORA}:0.8>"
+
+
+def merged(*args, **fields):
+    """A request with these arguments for the script; without any it is not asked."""
+    scripts = {"alwayson_scripts": {MERGE.title: {"args": list(args)}}} if args else {}
+    return {**JOB, **scripts, **fields}
+
+
+def draw(host, *args, **fields):
+    (picture,) = host.draw(merged(*args, **fields))
+    return picture
+
+
+def pixels(host, *args, **fields):
+    return draw(host, *args, **fields).pixels
+
+
+def checkpoint(name):
+    return {"override_settings": {"sd_model_checkpoint": name}}
+
+
+def weights(host):
+    return host.get("/contract/weights")
+
+
+def written(host):
+    return host.get("/prism/v1/merge/model")["written"]
+
+
+def told(host):
+    return host.get("/prism/v1/merge/model")["merged"]
+
+
+def varied(file, seed):
+    """The shipped checkpoint with other weights everywhere."""
+    source = torch.Generator().manual_seed(seed)
+    tensors = load_file(MINI_V1)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.ndim:
+            tensors[name] = (tensor.float() * (1 + 0.1 * torch.randn(tensor.shape, generator=source))).to(tensor.dtype)
+    save_file(tensors, file, metadata={"format": "pt"})
+    shutil.copy(MINI_V1.with_suffix(".yaml"), file.with_suffix(".yaml"))
+    return file
+
+
+def network(file):
+    """A LoRA for the attention of the UNet and the text encoder's perceptrons."""
+    source, state = torch.Generator().manual_seed(7), {}
+    tensors = load_file(MINI_V1)
+    shape = ldm_keys.UNetShape.of(name.removeprefix(ldm_keys.UNET) for name in tensors)
+    for name, tensor in tensors.items():
+        if name.startswith(ldm_keys.UNET) and ".to_" in name and name.endswith("weight"):
+            path = "unet_" + ldm_keys.unet_to_diffusers(name.removeprefix(ldm_keys.UNET), shape)
+        elif ".mlp.fc" in name and name.endswith("weight"):
+            path = "te_" + name.removeprefix(ldm_keys.CLIP[0])
+        else:
+            continue
+        key = "lora_" + path.removesuffix(".weight").replace(".", "_")
+        state[f"{key}.lora_down.weight"] = torch.randn(4, tensor.shape[1], generator=source)
+        state[f"{key}.lora_up.weight"] = torch.randn(tensor.shape[0], 4, generator=source) * 0.05
+        state[f"{key}.alpha"] = torch.tensor(4.0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, file)
+
+
+@pytest.fixture(scope="module")
+def host(host, tmp_path_factory):
+    """With a second model NEON, a baked merge of both, and a LoRA."""
+    folder = tmp_path_factory.mktemp("models")
+    webui = host.name != "studio"
+    place = host.data.parent / "checkpoints" if webui else host.data / "models" / "Stable-diffusion"
+    neon = varied(folder / f"{NEON}.safetensors", 1)
+    baked = folder / "baked.safetensors"
+    bake(Recipe.parse(f"{MINI_V1} + {neon}:0.3:{RECIPE}"), baked, dtype="fp32")
+    shutil.copy(MINI_V1.with_suffix(".yaml"), baked.with_suffix(".yaml"))
+    for file in (neon, baked):
+        if webui:
+            for_webui(place, file)
+        else:
+            for one in (file, file.with_suffix(".yaml")):
+                shutil.copy(one, place)
+    network(host.data / "models" / "Lora" / f"{LORA}.safetensors")
+    host.post("/sdapi/v1/refresh-checkpoints")
+    host.post("/sdapi/v1/refresh-loras")
+    return host
+
+
+@pytest.fixture(scope="module")
+def plain(host):
+    """The picture of the checkpoint as it is; the hash of its weights."""
+    return pixels(host), weights(host)
+
+
+@pytest.fixture(autouse=True)
+def restored(host, plain):
+    """Whatever a test did: a plain job has the plain picture, and the weights of a fresh load."""
+    yield
+    assert (pixels(host), weights(host)) == plain and told(host) == ""
+
+
+def test_the_script_is_listed_once_with_its_declaration_in_its_order(host):
+    name = MERGE.title.lower()
+    (info,) = [one for one in host.get("/sdapi/v1/script-info") if one["name"] == name and not one["is_img2img"]]
+    assert [one["label"] for one in info["args"]] == [field.label for field in MERGE.fields]
+    assert [one["value"] for one in info["args"]] == [field.default for field in MERGE.fields]
+
+
+def test_off_is_byte_equal_to_never_asked(host):
+    never = draw(host).png
+    for args in ([False], [{"enabled": False, "model": NEON}], [{}], [{"model": NEON, "ratio": 0, "te": 0}]):
+        if args[0] is False or not args[0].get("enabled", True):
+            assert draw(host, *args).png == never
+        assert pixels(host, *args) == draw(host).pixels
+
+
+def test_a_merge_draws_what_the_baked_file_draws(host, plain):
+    live = [pixels(host, FULL, seed=seed) for seed in (1, 2, 3)]
+    assert plain[0] not in live
+    assert live == [pixels(host, seed=seed, **checkpoint("baked")) for seed in (1, 2, 3)]
+
+
+def test_a_weight_of_one_is_the_other_model_and_of_zero_none(host, plain):
+    whole = pixels(host, {"model": NEON, "ratio": 1, "vae": 1})
+    assert whole == pixels(host, **checkpoint(NEON)) != plain[0]
+    assert pixels(host, {"model": NEON, "ratio": 0}) == plain[0]
+
+
+def test_networks_stand_on_a_merge_as_on_the_baked_file(host, plain):
+    alone = pixels(host, prompt=WITH_LORA)
+    before = pixels(host, FULL, prompt=WITH_LORA)
+    assert len({plain[0], alone, before}) == 3
+    during = pixels(host, FULL), pixels(host, FULL, prompt=WITH_LORA)
+    assert during[1] == before
+    assert pixels(host, prompt=WITH_LORA) == alone
+    assert pixels(host) == plain[0]
+    assert pixels(host, prompt=WITH_LORA, **checkpoint("baked")) == before
+
+
+@pytest.mark.parametrize("part", ["/bias=1", "/weight=1", "/to_k=1", "BASE=1"])
+def test_a_part_of_a_layer_may_be_merged_under_a_network(host, part):
+    args = {"model": NEON, "ratio": 0, "blocks": part}
+    fresh = pixels(host, args, prompt=WITH_LORA)
+    pixels(host, prompt=WITH_LORA)
+    assert pixels(host, args, prompt=WITH_LORA) == fresh != pixels(host, prompt=WITH_LORA)
+
+
+def test_a_grid_over_seeds_merges_once(host):
+    if GRID not in host.get("/sdapi/v1/scripts")["txt2img"]:
+        pytest.skip("this host has no grid")
+    at = written(host)
+    pixels(host, HALF)
+    once = written(host) - at
+    seeds = [1, "1,2,3", [], 0, "", [], 0, "", [], True, False, True, False, False, False, False, 0, False]
+    host.draw(merged(HALF, script_name=GRID, script_args=seeds))
+    assert once > 700 and written(host) - at == once
+
+
+def test_a_moved_block_is_written_alone(host):
+    pixels(host, HALF)
+    at = written(host)
+    pixels(host, {**HALF, "blocks": "IN01=0.7"})
+    assert written(host) - at == 36
+
+
+@pytest.mark.parametrize("wish", ["break the job", "fail in process_batch"])
+def test_an_error_in_a_job_restores_the_model(host, plain, wish):
+    scripts = {MERGE.title: {"args": [FULL]}, PROBE_TITLE: {"args": [wish]}}
+    answer = host.ask({**JOB, "alwayson_scripts": scripts})
+    if wish == "break the job":
+        assert answer.status_code == 500 and told(host) == "" and weights(host) == plain[1]
+    else:
+        assert answer.status_code == 200
+
+
+def test_a_job_that_knows_no_scripts_of_ours_is_not_merged_into(host, plain):
+    """As a detailer's inner pass with its own list of scripts."""
+    scripts = {MERGE.title: {"args": [FULL]}, PROBE_TITLE: {"args": ["nest bare"]}}
+    outer, inner = (one.pixels for one in host.draw({**JOB, "alwayson_scripts": scripts}))
+    assert inner == plain[0] != outer
+
+
+def test_a_nested_job_with_our_script_is_merged_into(host):
+    scripts = {MERGE.title: {"args": [FULL]}, PROBE_TITLE: {"args": ["nest"]}}
+    outer, inner = (one.pixels for one in host.draw({**JOB, "alwayson_scripts": scripts}))
+    assert inner == outer
+
+
+def test_an_interrupted_job_leaves_what_can_be_restored(host):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor() as pool:
+        job = pool.submit(host.ask, merged(FULL, steps=150))
+        while not host.get("/sdapi/v1/progress")["state"]["sampling_step"]:
+            time.sleep(0.05)
+        host.post("/sdapi/v1/interrupt")
+        assert job.result().status_code == 200
+
+
+def test_another_checkpoint_by_override_settings_is_merged_into(host):
+    fields = checkpoint(SECOND)
+    alone = pixels(host, **fields)
+    both = pixels(host, HALF, **fields)
+    pixels(host, HALF)
+    assert pixels(host, HALF, **fields) == both != alone == pixels(host, **fields)
+
+
+def test_a_hires_checkpoint_stays_as_it_is_unless_asked(host):
+    hires = {**HIRES, "hr_second_pass_steps": 2, "hr_checkpoint_name": SECOND}
+    alone = pixels(host, **hires)
+    first = pixels(host, {**HALF, "te": 0}, **hires)
+    both = pixels(host, {**HALF, "te": 0, "everywhere": True}, **hires)
+    assert len({alone, first, both}) == 3
+    assert pixels(host, {**HALF, "te": 0}, **hires) == first
+    assert pixels(host, **hires) == alone
+
+
+def test_the_hires_pass_may_have_a_recipe_of_its_own(host):
+    hires = {**HIRES, "hr_second_pass_steps": 2}
+    same = pixels(host, HALF, **hires)
+    assert pixels(host, {**HALF, "hires": f"{NEON}:0.5:VAE=0"}, **hires) == same
+    off, other = (pixels(host, {**HALF, "hires": text}, **hires) for text in ("off", f"{NEON}:1:VAE=0"))
+    assert len({same, off, other, pixels(host, **hires)}) == 4
+    tag = pixels(host, **hires, prompt=f"{JOB['prompt']} <merge:{NEON}:0.5:VAE=0>", hr_prompt=JOB["prompt"])
+    assert tag == off
+
+
+def test_the_text_encoder_of_a_merge_is_not_taken_for_the_checkpoints(host, plain):
+    """Hosts keep conds from job to job."""
+    te = {"model": NEON, "ratio": 0, "te": 1}
+    made = pixels(host, te)
+    assert made != plain[0] == pixels(host)
+    assert pixels(host, te) == made
+    assert pixels(host, {**te, "te": 0.5}) not in (made, plain[0])
+
+
+def test_a_tag_merges_as_the_panel_does(host, plain):
+    assert pixels(host, prompt=f"{JOB['prompt']} <merge:{NEON}:0.3:{RECIPE}>") == pixels(host, FULL)
+    curve = {"model": NEON, "preset": "GRAD_V", "te": "0", "steps": "1-3"}
+    tag = draw(host, prompt=f"{JOB['prompt']} <merge:{NEON}:GRAD_V:te=0:step=1-3>")
+    assert tag.pixels == pixels(host, curve) != plain[0]
+    assert f"Prism merge models: {NEON} [" in tag.infotext
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [("nein:0.3", 'did you mean "neon"'), (f"{NEON}:GRAD_W", "GRAD_V"), (f"{NEON}:0.3:IN40=1", "IN"), (NEON, "no weight")],
+)
+def test_a_wrong_tag_is_told_and_drawn_without(host, plain, tag, said):
+    made = draw(host, prompt=f"{JOB['prompt']} <merge:{tag}>")
+    assert made.pixels == plain[0]
+    assert f"{MERGE.title} error" in made.infotext and said in made.infotext.replace('\\"', '"')
+
+
+def test_the_steps_of_a_merge(host, plain):
+    always = pixels(host, HALF)
+    assert pixels(host, {**HALF, "steps": "0-"}) == always
+    assert pixels(host, {**HALF, "te": 0, "steps": "4-"}) == pixels(host, {**HALF, "te": 0, "steps": "9-"}) == plain[0]
+    parts = [pixels(host, {**HALF, "te": 0, "steps": text}) for text in ("0-2", "2-4", "0@0 1@1", "0.5-1.0")]
+    assert parts[1] == parts[3] and len({always, plain[0], *parts}) == 5
+    assert parts[0] == pixels(host, {**HALF, "te": 0, "steps": "0-0.5"})
+
+
+def test_samplers_of_two_calls_and_of_timesteps_keep_to_the_steps(host):
+    for sampler in ("Heun", "DDIM"):
+        fields = {"sampler_name": sampler}
+        part = pixels(host, {**HALF, "te": 0, "steps": "0-2"}, **fields)
+        assert part not in (pixels(host, {**HALF, "te": 0}, **fields), pixels(host, **fields))
+        assert part == pixels(host, {**HALF, "te": 0, "steps": "0-0.5"}, **fields)
+
+
+def test_images_are_merged_from_too(host):
+    request = inpainting()
+    plain = host.draw(request)[0].pixels
+    scripts = {"alwayson_scripts": {MERGE.title: {"args": [HALF]}}}
+    assert host.draw({**request, **scripts})[0].pixels != plain
+    assert host.draw(request)[0].pixels == plain
+
+
+def test_another_vae_is_not_taken_for_the_merged_one(host, plain):
+    folder = host.data / "models" / "VAE"
+    folder.mkdir(parents=True, exist_ok=True)
+    vae = {n.removeprefix(ldm_keys.VAE): t for n, t in load_file(MINI_V1).items() if n.startswith(ldm_keys.VAE)}
+    save_file({name: tensor * 0.9 for name, tensor in vae.items()}, folder / "pale.safetensors")
+    host.post("/sdapi/v1/refresh-vae")
+    args, pale = {"model": NEON, "ratio": 0, "vae": 0.5}, {"override_settings": {"sd_vae": "pale.safetensors"}}
+    alone, own = pixels(host, **pale), pixels(host, args)
+    both = pixels(host, args, **pale)
+    assert len({plain[0], alone, own, both}) == 4
+    assert (pixels(host, args), pixels(host, **pale), pixels(host)) == (own, alone, plain[0])
+
+
+def test_reload_ui_restores_the_model(host, plain):
+    pixels(host, FULL)
+    host.reload()
+    assert weights(host) == plain[1] and told(host) == ""
+    assert pixels(host, FULL) == pixels(host, **checkpoint("baked"))
+
+
+def test_infotext_gives_the_picture_back(host):
+    made = draw(host, {**FULL, "blocks": "IN04=0.9", "recipe": f"{SECOND}:0.2:VAE=0"})
+    assert f"model={NEON} [" in made.infotext
+    again = host.draw({"infotext": made.infotext, "script_name": None})
+    assert again[0].pixels == made.pixels
+
+
+def test_two_checkpoints_in_memory_are_each_as_they_were_loaded(host, plain):
+    limit = host.get("/sdapi/v1/options").get("sd_checkpoints_limit")
+    if limit is None:
+        pytest.skip("this host keeps one checkpoint")
+    host.post("/sdapi/v1/options", {"sd_checkpoints_limit": 2})
+    try:
+        fields = checkpoint(SECOND)
+        second = pixels(host, **fields)
+        pixels(host, FULL)
+        assert pixels(host, **fields) == second
+        pixels(host, FULL, **fields)
+        assert (pixels(host), weights(host)) == plain
+        pixels(host, FULL)
+        assert pixels(host, FULL, **fields) != second == pixels(host, **fields)
+    finally:
+        host.post("/sdapi/v1/options", {"sd_checkpoints_limit": limit})
