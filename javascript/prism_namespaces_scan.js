@@ -10,6 +10,7 @@
   const TOKEN = new RegExp(`\\\\.|<${W}+:[^<>]*>|[()[\\]{}|,\\n:：，、（）]|${KEYWORD}`, "gsu");
   const NUMBER = /[ \t-\r]*[+-]?(?:\d+(?:\.\d*)?|\.\d+)[ \t-\r]*/y;
   const RATIO = /\d+(?:\.\d+)?:\d+(?:\.\d+)?(?=[ \t-\r]*(?:[,\n，、|:：)\]}）]|$))/y;
+  const BARE = /[ \t-\r]*([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?=[ \t-\r]*(?:[,\n，、|:：)\]}）]|$))/y;
   const QUOTED = /"([^"\\]*(?:\\.[^"\\]*)*)"/sy;
   const BLANKS = /[ \t]*/y;
   const SPACE = new RegExp(`[${S}]`, "g");
@@ -95,12 +96,12 @@
         const start = match.index, end = start + match[0].length;
         if (start < skip) continue;
         const kind = end - start === 1 ? text[start] : KINDS[text[start]];
-        const token = { kind, start, end, frame, inner: null, namespace: null, name: -1, bound: "", quote: null };
+        const token = { kind, start, end, frame, inner: null, namespace: null, name: -1, bound: "", given: null };
         if (COLONS.has(kind)) {
           this.name(token);
           frame.colons.push(tokens.length);
-          token.quote = token.namespace && matchAt(QUOTED, text, this.afterBlanks(end));
-          if (token.quote) skip = token.quote.index + token.quote[0].length;
+          token.given = token.namespace && matchAt(QUOTED, text, this.afterBlanks(end));
+          if (token.given) skip = token.given.index + token.given[0].length;
         } else if (OPENERS.has(kind)) {
           frame = token.inner = new Frame(kind, start, tokens.length, frame);
           deeper(kind, 1);
@@ -116,6 +117,10 @@
           token.frame = frame = closing.parent;
         } else if (kind === "|") {
           frame.bars = true;
+        } else if (match[0] === "\\:" && matchAt(BARE, text, end)) {
+          this.name(token);
+          token.given = matchAt(BARE, text, end);
+          if (token.namespace && this.foreign(token.given[1], token.namespace)) token.namespace = null;
         } else if (kind === "keyword") {
           if (tokens.at(-1)?.end === start && tokens.at(-1).namespace) continue; // a value
           if (match[0] === "AND") {
@@ -178,7 +183,7 @@
     // that of the brackets which hold nothing else.
     tag(i, token, namespace) {
       if (token.bound === "colon" && !token.frame.scheduled) return null;
-      const value = token.quote ? this.quoted(token) : this.value(i, token, namespace);
+      const value = token.given ? this.given(token) : this.value(i, token, namespace);
       if (!value) return null;
       const { text } = this, negative = token.bound === "minus";
       let start = token.name - negative, { end, opens = "", closes = "" } = value, { frame } = token;
@@ -193,7 +198,7 @@
       if (negative && (frame.opener || !matchAt(ENDS, text, outer[1]))) return null;
       return {
         start, end, namespace, written: text.slice(token.name, token.start), value: value.text, negative,
-        quoted: Boolean(token.quote), inline: token.bound === "blank", opens, closes, outer,
+        quoted: Boolean(token.given) && token.kind !== "escape", inline: token.bound === "blank", opens, closes, outer,
         core, shell: value.shell ?? outer,
       };
     }
@@ -203,9 +208,9 @@
       return matchTo(AFTER, this.text, end, frame.close);
     }
 
-    quoted({ quote }) {
-      const text = trim(plain(quote[1]));
-      return text ? { end: quote.index + quote[0].length, text } : null;
+    given({ given }) {
+      const text = trim(plain(given[1]));
+      return text ? { end: given.index + given[0].length, text } : null;
     }
 
     value(i, token, namespace) {
@@ -225,9 +230,9 @@
     plainValue(i, start, namespace, inline) {
       let raw = trimEnd(this.text.slice(start, this.endOfValue(i, start, this.registry.namespaces[namespace], inline)));
       if (inline) raw = trimEnd(raw, (character) => SENTENCE_ENDS.has(character));
-      if (!raw || COLONS.has(raw[0]) || this.foreign(raw, namespace)) return null;
-      const value = plain(raw);
-      return { end: start + raw.length, text: inline ? value.replaceAll("_", " ") : value };
+      const value = inline ? trim(plain(raw).replaceAll("_", " ")) : plain(raw);
+      if (!value || COLONS.has(raw[0]) || this.foreign(raw, namespace)) return null;
+      return { end: start + raw.length, text: value };
     }
 
     // Whether a number is none of the namespace's values.

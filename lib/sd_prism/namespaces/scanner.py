@@ -25,6 +25,7 @@ TOKEN = re.compile(
 )
 NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*", re.A)
 RATIO = re.compile(r"\d+(?:\.\d+)?:\d+(?:\.\d+)?(?=\s*(?:[,\n，、|:：)\]}）]|\Z))", re.A)
+BARE = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?=\s*(?:[,\n，、|:：)\]}）]|\Z))", re.A)
 QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
 BLANKS = re.compile(r"[ \t]*")
 SPACE = re.compile(r"\s")
@@ -142,7 +143,7 @@ def may_hold_tags(text: str, registry: Registry) -> bool:
     """Whether a scan could find a tag: quick, and False only where there is none."""
     if ":" not in text and "：" not in text:
         return False
-    pieces = (text if text.isascii() else text.replace("：", ":")).split(":")
+    pieces = text.replace("\\:", ":").replace("：", ":").split(":")
     endings = registry.endings
     if endings and text.isascii():
         pieces = [piece for piece in pieces if piece[-3:] in endings]
@@ -177,7 +178,10 @@ class _Frame:
 
 @dataclass(eq=False, slots=True)
 class _Token:
-    """A piece of syntax; a colon also knows the registered name before it, what stands before that, and the value."""
+    """A piece of syntax; a colon also knows the registered name before it, what stands before that, and the value.
+
+    `given` is a value that is known by its form: a quoted one, or a number after `\\:`.
+    """
 
     kind: str
     start: int
@@ -188,7 +192,7 @@ class _Token:
     name: int = -1
     value: int = -1
     bound: str = ""
-    quote: re.Match[str] | None = None
+    given: re.Match[str] | None = None
 
 
 class _Value(NamedTuple):
@@ -253,7 +257,7 @@ class _Scanner:
                 if token.namespace is not None:
                     token.value = self._after_blanks(end)
                     if text.startswith('"', token.value) and (quote := QUOTED.match(text, token.value)) is not None:
-                        token.quote, skip = quote, quote.end()
+                        token.given, skip = quote, quote.end()
             elif kind in OPENERS:
                 square = frame.square or kind == "["
                 frame = token.inner = _Frame(kind, start, len(tokens), frame, square=square)
@@ -272,6 +276,12 @@ class _Scanner:
                 self.bar = start if self.bar < 0 and not frame.opener else self.bar
             elif kind == "network" and self.registry.find(text[start + 1 : text.index(":", start)]) is not None:
                 self._note("network", start, end, "between < and > this is an extra network to the webui, not a tag")
+            elif kind == "escape" and match[0] == r"\:" and (number := BARE.match(text, end)) is not None:
+                self._name(token)  # after this backslash, too, hosts read a number as a weight
+                if token.namespace is not None and token.namespace.takes(float(number[1])):
+                    token.given = number
+                else:
+                    token.namespace = None
             elif kind == "keyword":
                 if tokens and tokens[-1].end == start and tokens[-1].namespace is not None:
                     continue  # a value
@@ -342,7 +352,7 @@ class _Scanner:
         """The tag whose colon is token `i`, None where the text is the host's after all."""
         if token.bound == "colon" and not token.frame.scheduled:
             return None
-        value = self._quoted(token) if token.quote is not None else self._value(i, token, namespace)
+        value = self._given(token.given) if token.given is not None else self._value(i, token, namespace)
         if value is None:
             return None
         negative = token.bound == "minus"
@@ -365,7 +375,7 @@ class _Scanner:
             self.text[token.name : token.start],
             value.text,
             negative=negative,
-            quoted=token.quote is not None,
+            quoted=token.given is not None and token.kind != "escape",
             inline=token.bound == "blank",
             opens=opens,
             closes=closes,
@@ -379,10 +389,9 @@ class _Scanner:
             return False
         return AFTER.fullmatch(self.text, end, frame.close) is not None
 
-    def _quoted(self, token: _Token) -> _Value | None:
-        assert token.quote is not None
-        value = _unescaped(token.quote[1]).strip()
-        return _Value(token.quote.end(), value) if value else None
+    def _given(self, match: re.Match[str]) -> _Value | None:
+        value = _unescaped(match[1]).strip()
+        return _Value(match.end(), value) if value else None
 
     def _value(self, i: int, token: _Token, namespace: Namespace) -> _Value | None:
         text, frame = self.text, token.frame
@@ -409,16 +418,16 @@ class _Scanner:
         raw = self.text[start : self._end_of_value(i, start, namespace, inline)].rstrip()
         if inline:
             raw = raw.rstrip(SENTENCE_ENDS)
+        value = _unescaped(raw).replace("_", " ").strip() if inline else _unescaped(raw)
         token = self.tokens[i]
-        if not raw or raw[0] in COLONS:
+        if not value or raw[0] in COLONS:
             self._note("empty", token.name, token.end, f"{namespace.name} has no value here")
             return None
         if raw[0] in NUMERIC and NUMBER.fullmatch(raw) and not namespace.takes(float(raw)):
             message = f"{raw} is no value of {namespace.name}, so the webui reads it; quote it to make it one"
             self._note("number", token.name, start + len(raw), message)
             return None
-        value = _unescaped(raw)
-        return _Value(start + len(raw), value.replace("_", " ") if inline else value)
+        return _Value(start + len(raw), value)
 
     def _last_number(self, token: _Token, namespace: Namespace, start: int) -> _Value | None:
         """`name:number` where the host reads a weight or a step: the end of a group, of prompt editing or a prompt."""
