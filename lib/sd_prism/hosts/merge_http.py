@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from modules import paths, script_callbacks, sd_models, shared
@@ -54,7 +56,7 @@ def add_routes(app: FastAPI) -> None:
     app.router.routes[:] = [one for one in app.router.routes if not getattr(one, "path", "").startswith(PREFIX)]
 
     def model() -> JSONResponse:
-        """The loaded checkpoint, its blocks with their bytes, and what is merged into it."""
+        """The loaded checkpoint, its blocks with their bytes, presets for these, and what is merged into it."""
         return answered(loaded)
 
     def presets(request: Request) -> JSONResponse:
@@ -100,10 +102,27 @@ def loaded() -> dict[str, Any]:
         "title": layout.title,
         "blocks": sizes,
         "spine": layout.spine,
+        "presets": {name: (one.base, *one.weights(len(layout.spine))) for name, one in PRESETS.items()},
+        "memory": memory(),
         "merged": str(merged.plan.recipe) if merged else "",
         "written": models.count.written,
         "models": models.names(),
     }
+
+
+def memory() -> list[str]:
+    """How much is in use, in words: this process, the machine, the graphics card."""
+    machine = psutil.virtual_memory()
+    here = psutil.Process().memory_info().rss
+    told = [f"RAM {_gb(machine.total - machine.available)} of {_gb(machine.total)} GB in use, {_gb(here)} by the webui"]
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        told.append(f"VRAM {_gb(total - free)} of {_gb(total)} GB in use")
+    return told
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f}"
 
 
 def weights(count: str) -> dict[str, tuple[float, ...]]:
