@@ -335,6 +335,23 @@ def test_a_replaced_file_is_written_anew(sources, live, tmp_path):
     assert same(live, sources["A"])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not delete mapped files")
+def test_a_file_deleted_while_it_is_merged_can_be_restored_from(sources, live, tmp_path):
+    paths = {name: tmp_path / f"{name}.safetensors" for name in "AB"}
+    for name, path in paths.items():
+        save_file(sources[name], path)
+    done = merged("B:0.5", live, paths)
+    for path in paths.values():
+        path.unlink()
+    merged("B:0.7", live, paths, done)
+    restore(live, paths, done)
+    assert same(live, sources["A"])
+    done.release()
+    refused("B:0.5", live, paths, "A.safetensors does not exist")
+    with pytest.raises(PrismError, match=r"A\.safetensors does not exist"):
+        merged("B:0.5", live, paths, done)
+
+
 def test_parameters_that_the_host_replaced_are_found(sources):
     tree = Tree(sources["A"])
     first = merged("B:0.5", tree, sources)

@@ -69,6 +69,7 @@ class Bench:
             unet: Any = UNet2DConditionModel(**build)
         self.live: nn.Module = unet.half().to_empty(device="cpu").requires_grad_(False)
         names = Layout.of({name: tuple(one.shape) for name, one in self.live.state_dict().items()}).names
+        self.full = build is FULL
         self.folder, self.names = folder, {given: name for name, given in names.items()}
         self.files = {label: folder / f"{label}.safetensors" for label in "ABC"}
         for seed, file in enumerate(self.files.values()):
@@ -148,7 +149,10 @@ class Bench:
         return time.process_time() - start
 
     def _peers(self) -> dict[str, Callable[[], object]]:
-        """Loops over models in memory that copy each result to the live model; sd-mecha where it is installed."""
+        """Loops over models in memory that copy each result to the live model; sd-mecha where it is installed.
+
+        sd-mecha leaves out what is not in SD 1.5's own layout, so it takes part at the full size only.
+        """
         a, b = self.held.values()
         live = dict(self.live.state_dict())
 
@@ -160,6 +164,8 @@ class Bench:
             "A1111's merger": lambda: each(lambda x, y: (1 - W) * x + W * y),
             "lerp of fp32 copies": lambda: each(lambda x, y: torch.lerp(x.float(), y.float(), W).half()),
         }
+        if not self.full:
+            return peers
         with suppress(ImportError):
             import sd_mecha  # type: ignore[import-not-found]
             from tqdm import tqdm

@@ -245,7 +245,7 @@ class Models:
                 raise PrismError(
                     f'There is no model "{label}" among the sources ({named}); add it, or correct the recipe'
                 )
-            identities[label] = identity_of(given[label])
+            identities[label] = self._identity(label, given[label])
         for label, found in identities.items():
             if label in self._open and self._open[label][0] != found:
                 self._forget(label)
@@ -255,6 +255,16 @@ class Models:
             self._forget(label)
         self._of_one_family(labels)
         return identities
+
+    def _identity(self, label: str, given: Any) -> tuple[object, ...]:
+        """That of what is given; a file that was deleted while it is mapped can still be read."""
+        try:
+            return identity_of(given)
+        except PrismError:
+            held = self._open.get(label)
+            if held is None or held[0][0] != str(given) or not getattr(held[1].source, "mapped", False):
+                raise
+            return held[0]
 
     def _forget(self, label: str) -> None:
         identity, _ = self._open.pop(label)

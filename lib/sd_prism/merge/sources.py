@@ -119,6 +119,11 @@ class File:
         self._views[name] = view
         return view
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the file is held open, so that even its deletion takes nothing away."""
+        return self._bytes is not None
+
     def release(self) -> None:
         """Let the file go, so that Windows can delete it; the next tensor maps it again."""
         self._views.clear()
