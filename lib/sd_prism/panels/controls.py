@@ -13,9 +13,9 @@ from .compat import unsaved
 ElemId = Callable[[str], str]
 
 
-def control(one: Field, elem_id: ElemId) -> Any:
-    """The component of one field: checkbox, menu, slider, number or text."""
-    common: dict[str, Any] = {"label": one.label, "elem_id": elem_id(one.name)}
+def control(one: Field, elem_id: ElemId, **more: Any) -> Any:
+    """The component of one field: checkbox, menu, slider, number or text; `more` is for gradio."""
+    common: dict[str, Any] = {"label": one.label, "elem_id": elem_id(one.name), **more}
     if isinstance(one.default, bool):
         return gr.Checkbox(one.default, **common)
     if one.choices:

@@ -20,13 +20,11 @@ from .controls import ElemId, control
 
 NARROW = 160  # pixels, so that two columns fit side by side
 MODELS = ("model", "minus")
-BASIC = ("ratio", "strength"), ("preset", "te", "vae")
 ADVANCED = ("include", "exclude"), ("steps", "hires"), ("options", "recipe"), ("everywhere",)
 AS_BASE = "as the base"
 FORMATS = (AS_BASE, "fp16", "bf16", "fp32")
 TIPS = {
     "refresh": "Look for new files, and for what is loaded now.",
-    "ab": "Off and on again: the merge strength goes to 0, then back to what it was.",
     "bake_name": "The name of the new checkpoint; it goes where the other checkpoints are.",
     "bake_format": "The format of its numbers; fp16 is half the size of fp32.",
     "bake_write": "Write the merge to a file, which then is a checkpoint like any other.",
@@ -65,10 +63,16 @@ def build(elem_id: ElemId, host: Host) -> list[Any]:
             refresh = tool_button("\U0001f504", elem_id("refresh"))
             made["mode"] = control(MERGE["mode"], elem_id)
             made["minus"] = _model_menu("minus", elem_id, host)
-        rows(BASIC[0])
-        rows(BASIC[1])
+        with gr.Row(elem_classes=["prism"]):
+            made["ratio"] = control(MERGE["ratio"], elem_id)
+            made["strength"] = control(MERGE["strength"], elem_id)
+        with gr.Row(elem_classes=["prism"]):
+            made["preset"] = control(MERGE["preset"], elem_id, scale=3, min_width=2 * NARROW)
+            made["te"] = control(MERGE["te"], elem_id, scale=1, min_width=NARROW // 2)
+            made["vae"] = control(MERGE["vae"], elem_id, scale=1, min_width=NARROW // 2)
         gr.HTML(_bars())
-        rows(("weights", "blocks"))
+        made["weights"] = control(MERGE["weights"], elem_id, lines=2, max_lines=2)  # as high as a full list: no jumps
+        made["blocks"] = control(MERGE["blocks"], elem_id, max_lines=1)
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
             rows(*ADVANCED)
         with gr.Accordion("Bake…", open=False, elem_id=elem_id("bake")):
