@@ -14,7 +14,7 @@ from ..namespaces.registry import Registry, for_dialect
 from ..namespaces.render import Options
 from ..settings import AUTOMATIC, NAMESPACES, Value
 from ..settings.namespaces import ORDERS, TITLES, by_namespace, dialect_of, names, replacements, strengths, windows
-from .webui import family
+from .webui import family, loaded_model
 
 PASS = "pass"
 SD_NEXT = {"native": "sdnext", "a1111": "sdnext_a1111"}
@@ -62,7 +62,9 @@ def user_files(kind: str = "json") -> list[Path]:
 
 def detected() -> str | None:
     """The dialect of the loaded checkpoint."""
-    info = shared.sd_model.sd_checkpoint_info
+    info = getattr(loaded_model(), "sd_checkpoint_info", None)
+    if info is None:
+        return None
     return detect(info.name, sha256=info.sha256 or "", family=family(), metadata=info.metadata)
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modules import script_callbacks, scripts, shared
+from modules import script_callbacks, scripts, sd_models
 
 from .. import infotext
 from ..errors import PrismError
@@ -141,9 +141,14 @@ def _xyz_grid() -> Any:
     return None
 
 
+def loaded_model() -> Any:
+    """The loaded model; None where there is none yet. To ask the host for its model would load one."""
+    return sd_models.model_data.sd_model
+
+
 def family() -> str:
     """The loaded model's family, as presets and dialects name it; "" for another one."""
-    model = shared.sd_model
+    model = loaded_model()
     return next((name for name in ("sdxl", "sd2", "sd1") if getattr(model, f"is_{name}", False)), "")
 
 

@@ -141,7 +141,7 @@ def _preset(dialect: str, *, order: str = "by dialect", bind: str = "") -> dict[
 
 
 PRESETS: dict[str, dict[str, Value]] = {
-    "Right senses": _preset("", bind="0.4"),
+    "Right senses": _preset("", bind="1"),
     "Sygil": _preset("sygil"),
     "Sygil, sorted": _preset("sygil", order="alphabetical"),
     "SoteDiffusion": _preset("sote"),
