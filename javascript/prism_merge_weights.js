@@ -26,7 +26,7 @@
     const spine = model.spine.length === SDXL && count > 24 && count < 28 ? CLASSIC : model.spine;
     if (count === spine.length) return spine;
     if (count === spine.length + 1) return [BASE, ...spine];
-    if (count === spine.length + 2) return model.spine.length === SDXL ? [BASE, ...spine, VAE] : [...spine, "TIME_EMBED", "OUT"];
+    if (count === spine.length + 2) return spine.length === SDXL ? [BASE, ...spine, VAE] : [...spine, "TIME_EMBED", "OUT"];
     const size = model.spine.length;
     throw new Error(`${count} weights: ${size} are needed, or ${size + 1} with the text encoder's first`);
   };
