@@ -267,7 +267,12 @@ def test_a_tag_merges_as_the_panel_does(host, plain):
 
 @pytest.mark.parametrize(
     ("tag", "said"),
-    [("nein:0.3", 'did you mean "neon"'), (f"{NEON}:GRAD_W", "GRAD_V"), (f"{NEON}:0.3:IN40=1", "IN"), (NEON, "no weight")],
+    [
+        ("nein:0.3", 'did you mean "neon"'),
+        (f"{NEON}:GRAD_W", "GRAD_V"),
+        (f"{NEON}:0.3:IN40=1", "IN"),
+        (NEON, "no weight"),
+    ],
 )
 def test_a_wrong_tag_is_told_and_drawn_without(host, plain, tag, said):
     made = draw(host, prompt=f"{JOB['prompt']} <merge:{tag}>")

@@ -27,6 +27,7 @@ from ..settings import MERGE
 from ..settings.merge import recipe_of
 from . import merge_models as models
 from .http import Refused, answered, body_of, fields_of, problem
+from .webui import loaded_model
 
 PREFIX = "/prism/v1/merge"
 
@@ -85,9 +86,10 @@ def add_routes(app: FastAPI) -> None:
 
 
 def loaded() -> dict[str, Any]:
-    """See `add_routes`."""
-    info = shared.sd_model.sd_checkpoint_info
-    merged = models.of(shared.sd_model)
+    """See `add_routes`; of a model that is about to be loaded, its file tells."""
+    model = loaded_model()
+    info = model.sd_checkpoint_info if model else sd_models.select_checkpoint()
+    merged = models.of(model) if model else None
     source = models.opened(str(info.filename), split=False)
     layout = Layout.of({name: entry.shape for name, entry in source.entries.items()})
     sizes = dict.fromkeys(layout.blocks, 0)
@@ -144,20 +146,21 @@ def begin(given: Mapping[str, Any]) -> dict[str, Any]:
     out = folder() / f"{name}.safetensors"
     if out.exists():
         raise PrismError(f"{out.name} exists already; choose another name")
-    sources = {label: models.find(label).filename for label in recipe.models}
-    sources[LOADED] = shared.sd_model.sd_checkpoint_info.filename
+    infos = {label: models.find(label) for label in recipe.models} | {LOADED: shared.sd_model.sd_checkpoint_info}
     with lock:
         if baking.running:
             raise PrismError(f"{baking.name} is being written; wait for it")
         vars(baking).update(name=out.name, done=0, total=0, error="", running=True)
-    threading.Thread(target=write, args=(recipe, out, sources, str(given["dtype"])), daemon=True).start()
+    threading.Thread(target=write, args=(recipe, out, infos, str(given["dtype"])), daemon=True).start()
     return vars(baking)
 
 
-def write(recipe: Recipe, out: Path, sources: Mapping[str, Any], dtype: str) -> None:
+def write(recipe: Recipe, out: Path, infos: Mapping[str, Any], dtype: str) -> None:
     """The thread: errors are told by `baking`."""
+    sources = {label: info.filename for label, info in infos.items()}
+    hashes = {label: info.sha256 for label, info in infos.items() if info.sha256}
     try:
-        bake(recipe, out, sources=sources, dtype=dtype, progress=told)
+        bake(recipe, out, sources=sources, dtype=dtype, hashes=hashes, progress=told)
         sd_models.list_models()
     except PrismError as error:
         baking.error = str(error)

@@ -39,6 +39,8 @@ def bake(
 ) -> Path:
     """Write what `merge_into` would make of a whole checkpoint; `out` is the old file or the new one, never a part.
 
+    A .yaml beside the base, in which hosts read what a model predicts, is copied if the new file has none.
+
     Args:
         recipe: terms that hold for some steps only are not allowed.
         out: the .safetensors file to write.
@@ -66,7 +68,15 @@ def bake(
         baked = Baked(recipe, models, base, FORMATS[dtype])
         metadata = {**base.source.metadata, **_merge_metadata(recipe, models, labels, hashes or {})}
         _write_whole(path, baked, metadata, progress or (lambda done, total: None))
+    _copy_yaml(base, path)
     return path
+
+
+def _copy_yaml(base: Model, path: Path) -> None:
+    """What a .yaml beside the base says of the model, its prediction type for example, holds for the merge too."""
+    beside = base.source.path.with_suffix(".yaml") if isinstance(base.source, File) else None
+    if beside is not None and beside.is_file() and not path.with_suffix(".yaml").exists():
+        shutil.copyfile(beside, path.with_suffix(".yaml"))
 
 
 class Baked:

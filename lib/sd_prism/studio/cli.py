@@ -86,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", type=Path)
     inspect.add_argument("--json", action="store_true")
 
+    bake = commands.add_parser("bake", help="write a merge of checkpoints to a file")
+    bake.add_argument("recipe", help='such as "base.safetensors + neon.safetensors:GRAD_V:VAE=0"; names are paths')
+    bake.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    bake.add_argument("--dtype", default="", help="fp16, bf16 or fp32 (default: the base's)")
+    bake.add_argument("--json", action="store_true", help="print what was done as JSON")
+
     look = commands.add_parser("doctor", help="say what this machine or a webui lacks, and what that costs")
     doctor.add_arguments(look)
 
@@ -300,6 +306,23 @@ def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
+def _bake(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    from ..merge import Recipe, bake
+
+    recipe, shown = Recipe.parse(args.recipe), -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal shown
+        if done * 100 // total > shown:
+            shown = done * 100 // total
+            print(f"\r{shown} %", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    file = bake(recipe, args.out, dtype=args.dtype, progress=tell if sys.stderr.isatty() else None)
+    told = {"file": str(file), "recipe": str(recipe), "bytes": file.stat().st_size}
+    print(json.dumps(told, ensure_ascii=False, indent=2) if args.json else file)
+    return 0
+
+
 def _doctor(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return doctor.tell(args)
 
@@ -329,6 +352,7 @@ COMMANDS = {
     "render": _render,
     "test": _test,
     "inspect": _inspect,
+    "bake": _bake,
     "doctor": _doctor,
     "bench": _bench,
 }
