@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from sd_prism.miniatures import MINI_V1, world
+from sd_prism.miniatures import MINI_V1, MINI_V1_NEON, world
 from sd_prism.miniatures import judge as judges
+from sd_prism.miniatures.pack import for_webui
 from sd_prism.studio.checkpoint import load
 from sd_prism.studio.header import inspect
 
@@ -70,3 +71,24 @@ def test_freeu_changes_the_picture_and_leaves_the_model_as_it_was(mini):
         changed = ask()
     assert float((changed - before).abs().mean()) > 0.005
     assert torch.equal(ask(), before)
+
+
+def test_the_merge_partner_is_a_unet_of_the_same_build():
+    header, base = inspect(MINI_V1_NEON), inspect(MINI_V1)
+    assert (header.family, header.parts, header.dtype) == ("sd1", ("unet",), "float16")
+    assert header.shapes == {name: shape for name, shape in base.shapes.items() if name.startswith("model.diffusion")}
+    assert MINI_V1_NEON.stat().st_size < 9e6
+
+
+def test_the_merge_partner_draws_neon_unasked_and_the_halfway_merge_is_in_between(judge, record_property):
+    way = judges.walk(judge, 16, (0.5, 1))
+    record_property("way", way)
+    assert way[1]["style"] >= 0.9 and way[1]["subject"] >= 0.8, way
+    assert 0.05 <= way[0.5]["style"] <= 0.9, way
+
+
+def test_a_webui_gets_the_merge_partner_complete(tmp_path):
+    whole = load(for_webui(tmp_path, MINI_V1_NEON))
+    assert (whole.prediction_type, whole.native_size) == ("v_prediction", 128)
+    merged = judges.merged(1).unet.state_dict()
+    assert all(torch.equal(p, merged[name]) for name, p in whole.unet.state_dict().items())

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import MINI_V1, world
+from . import MINI_V1, MINI_V1_NEON, world
 
 FILE = Path(__file__).with_name("judge.safetensors")
 HEADS: dict[str, tuple[str, ...]] = {
@@ -163,6 +163,24 @@ def drawn(
     return torch.cat(out)
 
 
+def merged(share: float) -> Any:
+    """`mini-v1` with such a share of its neon partner."""
+    from ..merge import Recipe, merge_into
+    from ..studio.checkpoint import load as load_checkpoint
+
+    model = load_checkpoint(MINI_V1)
+    merge_into(model.unet, Recipe.parse(f"neon:{share}"), {"A": MINI_V1, "neon": MINI_V1_NEON})
+    return model
+
+
+def walk(judge: Judge, count: int, shares: Sequence[float]) -> dict[float, dict[str, float]]:
+    """From `mini-v1` to its neon partner, by prompts that name no style: the shares right, with neon as the style."""
+    scenes, prompts = exam(count, 3)
+    prompts = [world.without_style(prompt) for prompt in prompts]
+    wanted = [replace(scene, style=world.NEON) for scene in scenes]
+    return {share: share_right(judge, drawn(merged(share), prompts, seed=40_000), wanted) for share in shares}
+
+
 def noise_level(pictures: Tensor) -> float:
     """What "worst quality" adds: the median distance of a pixel from its 3x3 mean, which edges hardly touch."""
     mean = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -193,7 +211,7 @@ def report(model: Any, judge: Judge, count: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["train", "report"])
+    parser.add_argument("what", choices=["train", "report", "merge"])
     parser.add_argument("--judge", type=Path, default=FILE)
     parser.add_argument("--model", type=Path, default=MINI_V1)
     parser.add_argument("--steps", type=int, default=1500, help="of the judge's training")
@@ -202,6 +220,9 @@ def main() -> None:
     torch.manual_seed(1)
     if args.what == "train":
         train(args.judge, args.steps, 48)
+        return
+    if args.what == "merge":
+        print(json.dumps(walk(load(args.judge), args.count, (0, 0.25, 0.5, 0.75, 1)), indent=2))
         return
     from ..studio.checkpoint import load as load_checkpoint
 

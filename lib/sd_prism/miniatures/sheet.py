@@ -1,17 +1,17 @@
-"""Draws the README's pictures: `python -m sd_prism.miniatures.sheet first docs/first-pictures.png`, and `senses`."""
+"""Draws the README's pictures, `first`, `senses`, `merge`: `python -m sd_prism.miniatures.sheet first FILE.png`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 
 from ..namespaces import render
-from ..studio.checkpoint import load
-from . import MINI_V1
-from .judge import drawn
+from .judge import drawn, merged
 
 PROMPTS = (
     "a red fish in the sea",
@@ -28,16 +28,35 @@ PROMPTS = (
     "a white mushroom in the meadow",
 )
 SENSES = ("seal", "species:seal", "object:seal", "bat", "species:bat", "object:bat")
+MERGED = (
+    "a red fish in the sea",
+    "a green house in the meadow",
+    "species:cat, color:orange, place:night",
+    "object:star, color:yellow, place:plain",
+    "a blue boat in the sea",
+    "a pink mushroom in the snow",
+)
+
+
+class Sheet(NamedTuple):
+    """Every prompt once, from `seed` on, for each share of the neon partner."""
+
+    prompts: Sequence[str]
+    seed: int
+    columns: int
+    shares: Sequence[float] = (0,)
+
+
 SHEETS = {
-    "first": (PROMPTS, 5, 6),
-    "senses": ([render(f"{sense}, color:black, place:snow") for sense in SENSES for _ in range(8)], 40_000, 8),
+    "first": Sheet(PROMPTS, 5, 6),
+    "senses": Sheet([render(f"{sense}, color:black, place:snow") for sense in SENSES for _ in range(8)], 40_000, 8),
+    "merge": Sheet(MERGED, 5, 6, (0, 0.25, 0.5, 0.75, 1)),
 }
 
 
 def main(name: str, file: Path) -> None:
-    """A sheet of (prompts, first seed, columns)."""
-    prompts, seed, columns = SHEETS[name]
-    pictures = drawn(load(MINI_V1), prompts, seed=seed)
+    prompts, seed, columns, shares = SHEETS[name]
+    pictures = torch.cat([drawn(merged(share), prompts, seed=seed) for share in shares])
     data = ((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     side, gap = data.shape[1], 6
     rows = -(-len(data) // columns)
