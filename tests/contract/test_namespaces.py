@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from contract.jobs import AS_WRITTEN, told
+from sd_prism.namespaces import escape
 
 STEPS = 20
 UP, DOWN = 1.1, 0.909
@@ -64,6 +67,8 @@ ROWS = {
     "26": ("character:handler (monster hunter world)", plain("character:handler (monster hunter world)")),
     "27": ("uploader:[deleted]", plain("uploader:[deleted]")),
     "28": (r"(species\:seal:1.2)", plain("species:seal", 1.2)),
+    "29": (r"(year\:1990)", plain("year:1990", UP)),
+    "30": (r"year\:1990", plain("year:1990")),
     "31": ("species:BREAK", plain("species:break")),
     "31 and": ("series:AND", plain("series:and")),
     "32": ("species：seal", plain("species:seal")),
@@ -111,3 +116,47 @@ def test_what_is_no_tag_stays_the_hosts(host, text):
 def test_a_tag_in_a_network_is_the_hosts(host):
     """Rows 24 and 25: a host cuts `<word:...>` out, whoever wrote it."""
     assert told(host, AS_WRITTEN, prompt="<species:seal>") == told(host, prompt="<species:seal>")
+
+
+PIECES = (
+    *(
+        "a",
+        "seal",
+        "1990",
+        "3",
+        ".5",
+        ":",
+        ": ",
+        "::",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "|",
+        "\\",
+        "<",
+        ">",
+        " AND ",
+        "BREAK",
+    ),
+    *(" ", ", ", "-", "+", ".", '"', "#", "🦭", "海豹", "：", "（", "<lora:x:1>", "!", "_", "é", "9.5", "1.2.3", "\n"),
+)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_value_is_read_as_itself(host, seed):
+    """In every context, by the host's own parser."""
+    source = random.Random(seed)
+    value = "".join(source.choices(PIECES, k=source.randint(1, 7))).strip() or "seal"
+    text, literal, other = escape(value), value.lower(), [("zz", 1.0)]
+    assert reading(host, text) == plain(literal)
+    assert reading(host, f"x, {text}") == plain(f"x, {literal}")
+    assert reading(host, f"({text})") == plain(literal, UP)
+    assert reading(host, f"({text}:1.3)") == plain(literal, 1.3)
+    assert reading(host, f"[{text}:zz:5]") == [(1.0, [(5, [(literal, 1.0)]), (STEPS, other)])]
+    turns = [(step, [(literal, 1.0)] if step % 2 else other) for step in range(1, STEPS + 1)]
+    assert reading(host, f"[{text}|zz]") == [(1.0, turns)]
+    _, (weight, [(_, pieces)]), _ = reading(host, f"q AND {text} AND w")
+    assert (weight, "".join(piece for piece, _ in pieces).strip()) == (1.0, literal)
