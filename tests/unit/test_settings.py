@@ -1,4 +1,5 @@
 import argparse
+import re
 
 import jsonschema
 import pytest
@@ -6,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sd_prism import infotext
 from sd_prism.errors import OutOfRange, PrismError, UnknownName
-from sd_prism.settings import AUTOMATIC, CUSTOM, FREEU, NAMESPACES, PANELS, Field
+from sd_prism.merge import Recipe
+from sd_prism.settings import AUTOMATIC, CUSTOM, FREEU, MERGE, NAMESPACES, PANELS, Field
+from sd_prism.settings.merge import recipe_of
 from sd_prism.settings.namespaces import binds, dialect_of, replacements, strengths, windows
 
 
@@ -300,3 +303,85 @@ def test_the_case_of_a_positional_preset_does_not_matter():
 def test_infotext_keeps_every_digit(factor):
     text = infotext.dumps(FREEU, FREEU.read({"s2": factor}))
     assert infotext.loads(FREEU, text)["s2"] == factor
+
+
+def test_block_merge_order_labels_and_choices_are_frozen():
+    assert {one.name: one.label for one in MERGE.fields} == {
+        "enabled": "Prism Block Merge",
+        "model": "Model B",
+        "ratio": "Ratio",
+        "preset": "Block preset",
+        "weights": "Block weights",
+        "blocks": "Single blocks",
+        "te": "Text encoder",
+        "vae": "VAE",
+        "mode": "Merge mode",
+        "minus": "Model C",
+        "options": "Mode options",
+        "include": "Only",
+        "exclude": "Except",
+        "steps": "Steps",
+        "strength": "Merge strength",
+        "recipe": "More models",
+        "hires": "Hires pass",
+        "everywhere": "Other checkpoints too",
+    }
+    assert MERGE.title == "Prism Block Merge" and MERGE["mode"].choices[:2] == ("Weighted sum", "Add difference")
+    assert len(MERGE["preset"].choices) == 39 and MERGE.read(())["enabled"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "recipe"),
+    [
+        ({}, ""),
+        ({"model": "neon"}, "neon:0.5:VAE=0"),
+        ({"model": "neon", "vae": ""}, "neon:0.5"),
+        ({"model": "neon", "preset": "grad_v", "te": 0.2}, "neon:GRAD_V:BASE=0.2,VAE=0"),
+        ({"model": "neon", "weights": "0, 0.5 1"}, "neon:0,0.5,1:VAE=0"),
+        ({"model": "neon", "blocks": "in4 = 0.3, /attn2=1"}, "neon:0.5:VAE=0,IN04=0.3,/attn2=1"),
+        ({"model": "neon", "strength": 0.5, "blocks": "M00=1"}, "neon:0.25:VAE=0,M00=0.5"),
+        ({"model": "a", "minus": "b", "mode": "add_difference"}, '"a"-"b":0.5:VAE=0:add'),
+        ({"model": "neon", "mode": "DARE", "options": "keep=0.3,seed=5"}, "neon:0.5:VAE=0:dare:keep=0.3:seed=5"),
+        (
+            {"model": "neon", "include": "IN04-IN08", "exclude": "/bias"},
+            "neon:0.5:VAE=0:include=IN04-IN08:exclude=/bias",
+        ),
+        ({"model": "neon", "steps": "5-20"}, "neon:0.5:VAE=0:step=5-20"),
+        ({"model": "neon", "steps": "0@0 1@0.5"}, "neon:0.5:VAE=0:step=0@0,1@0.5"),
+        ({"recipe": "x + neon:0.3"}, "x + neon:0.3"),
+        ({"model": "neon", "recipe": "x + anime:0.3"}, "x + neon:0.5:VAE=0 + anime:0.3"),
+    ],
+)
+def test_the_settings_of_a_merge_are_one_recipe(given, recipe):
+    values = MERGE.read(given)
+    assert recipe_of(values) == Recipe.parse(recipe)
+    assert recipe_of(values, hires=True) == recipe_of(values)
+    assert infotext.loads(MERGE, infotext.dumps(MERGE, values)) == values
+
+
+def test_the_hires_pass_of_a_merge():
+    def hires(text):
+        return str(recipe_of(MERGE.read({"model": "neon", "hires": text}), hires=True))
+
+    assert [hires("off"), hires("0"), hires("x:0.3")] == ["", "", "x:0.3"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"preset": "GRAD_W"}, "GRAD_V"),
+        ({"mode": "summ"}, "sum"),
+        ({"blocks": "IN40"}, "has no value"),
+        ({"blocks": "IX04=1"}, 'block "IX04"'),
+        ({"weights": "0 x"}, '"x" is no number'),
+        ({"weights": "0 99"}, "between -10 and 10"),
+        ({"steps": "20"}, "step=5-20"),
+        ({"options": "kep=1"}, '"keep"'),
+        ({"te": "full"}, "is no number"),
+        ({"recipe": "neon"}, "no weight"),
+        ({"ratio": 3}, "between -1 and 2"),
+    ],
+)
+def test_wrong_settings_of_a_merge_are_told(given, said):
+    with pytest.raises(PrismError, match=re.escape(said)):
+        MERGE.read(given)
