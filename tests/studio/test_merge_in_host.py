@@ -1,0 +1,207 @@
+"""Prism Block Merge through the whole house: every family, and what a host may do behind its back."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import io
+import sys
+import weakref
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from checkpoints import Original
+from PIL import Image
+from sd_prism.studio import generate, host
+
+JOB = {"prompt": "a red cat", "steps": 2, "seed": 3, "width": 64, "height": 64, "sampler_name": "Euler"}
+WHOLE = {"ratio": 1, "vae": 1}
+HALF = {"model": "sd1-other", "ratio": 0.5}
+FAMILIES = "sd1", "sd2", "sdxl"
+
+
+def shaken(original):
+    source = torch.Generator().manual_seed(5)
+    for part in (original.unet, original.vae, *original.texts):
+        for value in part.parameters():
+            value.data.mul_(1 + 0.3 * torch.randn(value.shape, generator=source))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("merge")
+    models = folder / "models" / "Stable-diffusion"
+    models.mkdir(parents=True)
+    for family in FAMILIES:
+        Original(family).save(models / f"{family}.safetensors")
+        Original(family, change=shaken).save(models / f"{family}-other.safetensors", torch.float16)
+    yield folder
+    host.close_host()
+
+
+@pytest.fixture()
+def draw(folder):
+    """draw(arguments, model="sd1", ...): one picture's pixels and infotext; the model is as loaded afterwards."""
+
+    def drawn(*args, model="sd1", **fields):
+        scripts = {"alwayson_scripts": {"Prism Block Merge": {"args": list(args)}}} if args else {}
+        override = {"override_settings": {"sd_model_checkpoint": f"{model}.safetensors"}}
+        made = generate.generate({**JOB, **scripts, **override, **fields}, data_dir=folder)
+        return SimpleNamespace(pixels=pixels(made.images[0]), infotext=made.infotexts[0])
+
+    yield drawn
+    drawn()
+
+
+def pixels(png):
+    return Image.open(io.BytesIO(png)).convert("RGB").tobytes()
+
+
+def loaded():
+    return sys.modules["modules.shared"].sd_model
+
+
+def models():
+    return sys.modules["sd_prism.hosts.merge_models"]
+
+
+def weights():
+    engine, found = loaded().engine, hashlib.sha256()
+    for part in (engine.unet, engine.vae, *(one.model for one in engine.text.encoders)):
+        for tensor in part.state_dict().values():
+            found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_weight_of_one_gives_every_tensor_of_the_other_model(draw, family):
+    plain = draw(model=family).pixels
+    before = weights()
+    other = draw(model=f"{family}-other").pixels
+    theirs = weights()
+    assert draw({**WHOLE, "model": f"{family}-other"}, model=family).pixels == other != plain
+    assert weights() == theirs != before
+    assert draw(model=family).pixels == plain and weights() == before
+
+
+def test_models_of_two_families_are_refused_and_nothing_is_written(draw):
+    plain = draw()
+    made = draw({"model": "sdxl"})
+    assert made.pixels == plain.pixels and models().of(loaded()).touched is False
+    assert "SDXL" in made.infotext and "Stable Diffusion 1" in made.infotext
+
+
+def test_weights_that_the_host_loads_anew_are_not_taken_for_merged_ones(draw):
+    plain = draw()
+    once = draw(HALF)
+    sys.modules["modules.sd_models"].reload_model_weights(forced_reload=True)
+    assert draw(HALF).pixels == once.pixels
+    sys.modules["modules.sd_models"].reload_model_weights(forced_reload=True)
+    assert draw().pixels == plain.pixels
+
+
+def test_weights_that_somebody_changed_in_memory_come_back(draw):
+    plain = draw()
+    weight = loaded().engine.unet.mid_block.resnets[0].conv1.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.mul_(1.5)
+    edited, before = draw(), weights()
+    assert draw(HALF).pixels != draw().pixels == edited.pixels != plain.pixels
+    assert weights() == before
+    with torch.no_grad():
+        weight.copy_(kept)
+
+
+def test_a_file_that_is_replaced_is_merged_anew(draw, folder):
+    file = folder / "models" / "Stable-diffusion" / "sd1-other.safetensors"
+    kept = file.read_bytes()
+    first = draw(HALF)
+    new = file.with_name("new.tmp")
+    Original("sd1").save(new)
+    new.replace(file)
+    try:
+        assert draw(HALF).pixels == draw().pixels
+    finally:
+        new.write_bytes(kept)
+        new.replace(file)
+    assert draw(HALF).pixels == first.pixels
+
+
+def test_a_cut_off_file_is_told(draw, folder):
+    (folder / "models" / "Stable-diffusion" / "cut.safetensors").write_bytes(
+        (folder / "models" / "Stable-diffusion" / "sd1.safetensors").read_bytes()[:100_000]
+    )
+    sys.modules["modules.sd_models"].list_models()
+    plain, made = draw(), draw({"model": "cut"})
+    assert made.pixels == plain.pixels and "cut off" in made.infotext
+    (folder / "models" / "Stable-diffusion" / "cut.safetensors").unlink()
+    sys.modules["modules.sd_models"].list_models()
+
+
+def test_another_unet_is_refused(draw, monkeypatch):
+    running = ModuleType("sd_unet")
+    running.current_unet = object()
+    plain = draw()
+    monkeypatch.setitem(sys.modules, "modules.sd_unet", running)
+    monkeypatch.setattr(sys.modules["modules"], "sd_unet", running, raising=False)
+    made = draw(HALF)
+    assert made.pixels == plain.pixels and "SD Unet" in made.infotext
+
+
+def test_a_model_that_is_gone_is_forgotten(draw):
+    draw(HALF)
+    kept = weakref.ref(models().of(loaded()))
+    draw(model="sdxl")
+    gc.collect()
+    assert kept() is None
+
+
+def test_axes_reach_every_setting_and_the_menus_name_the_checkpoints(draw):
+    draw()
+    host_ = sys.modules["sd_prism.hosts.merge"].host
+    assert "sd1-other" in host_.choices(host_.panel["model"])()
+    (grid,) = [x.module for x in sys.modules["modules.scripts"].scripts_data if "xyz_grid" in x.script_class.__module__]
+    axes = {option.label: option for option in grid.axis_options if "Block Merge" in option.label}
+    assert len(axes) == len(host_.panel.fields) and {one.cost for one in axes.values()} == {0.5}
+    by_hand = draw({**HALF, "blocks": "M00=1"}).pixels
+    p = SimpleNamespace(extra_generation_params={})
+    axes["[Prism Block Merge] Single blocks"].apply(p, "M00=1", [])
+    axes["[Prism Block Merge] Model B"].apply(p, "sd1-other", [])
+    sys.modules["sd_prism.hosts.merge"].process(p, (False,))
+    cell = host_.current(p)
+    assert (cell["blocks"], cell["model"].split()[0], cell["enabled"]) == ("M00=1", "sd1-other", True)
+    assert draw(cell).pixels == by_hand
+
+
+def test_a_preset_of_the_page_is_a_preset_of_the_recipe(draw):
+    draw()
+    found = sys.modules["sd_prism.hosts.merge_http"]
+    told = found.loaded()
+    assert told["name"] == "sd1" and len(told["spine"]) == 25 and told["merged"] == ""
+    assert len(found.weights("19")["GRAD_V"]) == 19
+    draw(HALF)
+    assert found.loaded()["merged"].startswith("sd1-other [")
+
+
+def test_a_bake_of_the_page_is_a_checkpoint_with_the_same_picture(draw, folder):
+    live = draw({**HALF, "te": 0.2})
+    found = sys.modules["sd_prism.hosts.merge_http"]
+    found.begin({**HALF, "te": 0.2, "name": "half", "dtype": "fp32"})
+    while found.baking.running:
+        pass
+    assert found.baking.error == "" and found.baking.done == found.baking.total > 0
+    assert draw(model="half").pixels == live.pixels
+    for name, said in (("half", "exists already"), ("../half", "without folders"), ("", "no name")):
+        with pytest.raises(sys.modules["sd_prism.errors"].PrismError, match=said):
+            found.begin({**HALF, "name": name, "dtype": ""})
+
+
+def test_unloading_the_extension_restores_the_model(draw):
+    draw()
+    before = weights()
+    draw(HALF)
+    sys.modules["sd_prism.hosts.undo"].undo.close("merge")
+    assert weights() == before
+    sys.modules["sd_prism.hosts.undo"].undo.enter("merge", sys.modules["sd_prism.hosts.merge"].held())
