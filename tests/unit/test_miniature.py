@@ -83,7 +83,7 @@ def test_the_merge_partner_is_a_unet_of_the_same_build():
 def test_the_merge_partner_draws_neon_unasked_and_the_halfway_merge_is_in_between(judge, record_property):
     way = judges.walk(judge, 16, (0.5, 1))
     record_property("way", way)
-    assert way[1]["style"] >= 0.9 and way[1]["subject"] >= 0.8, way
+    assert way[1]["style"] >= 0.9 and way[1]["subject"] >= 0.85, way
     assert 0.05 <= way[0.5]["style"] <= 0.9, way
 
 

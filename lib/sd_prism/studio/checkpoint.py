@@ -119,7 +119,9 @@ def load(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtyp
         raise PrismError(f"{header.path.name} {OTHER_FAMILIES[header.family]}")
     missing = [part for part in ("unet", "vae", "text") if part not in header.parts]
     if missing:
-        raise PrismError(f"{header.path.name} has no {' and no '.join(missing)}; choose a complete checkpoint")
+        raise PrismError(
+            f"{header.path.name} has no {' and no '.join(missing)}; choose a complete checkpoint, or merge it into one"
+        )
     reader = _FolderReader if header.path.is_dir() else _FileReader
     model = reader(header, dtype).model()
     for part in (model.unet, model.vae, *(encoder.model for encoder in model.text.encoders)):
