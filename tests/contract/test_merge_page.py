@@ -177,7 +177,7 @@ def test_typed_weights_are_drawn_and_wrong_ones_are_told(page):
 
 
 def test_a_pasted_merge_is_drawn_and_its_missing_model_is_told(page):
-    curve = " ".join(str(i / 25) for i in range(26))
+    curve = " ".join(f"{i / 25:g}" for i in range(26))
     merge = {"model": "nobody [0123456789]", "weights": curve, "blocks": "TIME_EMBED=0.9", "mode": "TIES"}
     settings = json.dumps(infotext.dumps(MERGE, MERGE.read(merge)))
     paste(page, f"a cat\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, {MERGE.title}: {settings}, Version: v1")
