@@ -11,7 +11,9 @@
   const NUMBER = /[ \t-\r]*[+-]?(?:\d+(?:\.\d*)?|\.\d+)[ \t-\r]*/y;
   const RATIO = /\d+(?:\.\d+)?:\d+(?:\.\d+)?(?=[ \t-\r]*(?:[,\n，、|:：)\]}）]|$))/y;
   const BARE = /[ \t-\r]*([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?=[ \t-\r]*(?:[,\n，、|:：)\]}）]|$))/y;
-  const QUOTED = /"([^"\\]*(?:\\.[^"\\]*)*)"/sy;
+  const QUOTED = new Map(['""', "“”", "「」"].map(([opening, closing]) => (
+    [opening, new RegExp(`${opening}([^${closing}\\\\]*(?:\\\\.[^${closing}\\\\]*)*)${closing}`, "sy")]
+  )));
   const BLANKS = /[ \t]*/y;
   const SPACE = new RegExp(`[${S}]`, "g");
   const SPACES = new RegExp(`[${S}]+`);
@@ -100,7 +102,8 @@
         if (COLONS.has(kind)) {
           this.name(token);
           frame.colons.push(tokens.length);
-          token.given = token.namespace && matchAt(QUOTED, text, this.afterBlanks(end));
+          const value = this.afterBlanks(end), quotes = QUOTED.get(text[value]);
+          token.given = token.namespace && quotes ? matchAt(quotes, text, value) : null;
           if (token.given) skip = token.given.index + token.given[0].length;
         } else if (OPENERS.has(kind)) {
           frame = token.inner = new Frame(kind, start, tokens.length, frame);
@@ -240,10 +243,15 @@
       return matchTo(NUMBER, raw, 0, raw.length) && !this.registry.takes(namespace, Number(raw));
     }
 
-    lastNumber({ frame }, namespace, start) {
-      const text = trim(this.text.slice(start, frame.close));
-      const value = !this.foreign(text, namespace) && (!frame.opener || Math.abs(Number(text)) > CERTAIN);
-      return value ? { end: start + text.length, text } : null;
+    lastNumber(token, namespace, start) {
+      const text = trim(this.text.slice(start, token.frame.close));
+      return this.isLastNumber(token) ? { end: start + text.length, text } : null;
+    }
+
+    // Whether a number that ends a frame is the value of the name before it.
+    isLastNumber({ namespace, end, frame }) {
+      const text = trim(this.text.slice(end, frame.close));
+      return !this.foreign(text, namespace) && (!frame.opener || Math.abs(Number(text)) > CERTAIN);
     }
 
     openerAt(i, start) {
@@ -272,6 +280,14 @@
       };
     }
 
+    // Whether colon `j`, of a name after a blank, ends the value before it.
+    startsTag(j, token) {
+      const { text, tokens } = this;
+      if (token.end === text.length || isSpace(text[token.end])) return false;
+      if (token.frame.number === j) return this.isLastNumber(token);
+      return !token.frame.scheduled || tokens[j + 1]?.bound !== "colon";
+    }
+
     endOfValue(i, start, rules, inline) {
       const { text, tokens } = this, { frame } = tokens[i];
       let limit = frame.close >= 0 ? frame.close : text.length;
@@ -280,8 +296,8 @@
         const token = tokens[j], { inner } = token;
         if (STOPS.has(token.kind)) return token.start;
         if (COLONS.has(token.kind)) {
+          if (token.bound === "blank" && token.name > start && this.startsTag(j, token)) return token.name;
           if (j === frame.number || frame.scheduled) return token.start;
-          if (token.namespace && token.bound === "blank") return token.name;
         }
         if (inner) {
           if (inner.close < 0 || inner.close >= limit || !literal(rules, inner, token.start === start)) return token.start;

@@ -27,7 +27,7 @@ HASHES: Mapping[str, str] = {
 class Known:
     """A dialect, a pattern of its checkpoints' names, and the families it is for (none: any).
 
-    Names are compared in lower case, their words parted by one blank. `inherited`: what was trained from such a
+    Names are compared in lower case, their words parted by one blank: `autismmixPony_v2` has three. `inherited`: what was trained from such a
     checkpoint speaks the dialect too.
     """
 
@@ -44,8 +44,8 @@ KNOWN = (
     Known("sote", r"\bsote ?diffusion"),
     Known("sygil", r"\bsygil"),
     Known("danbooru", r"\bbaka ?diffusion", ("sd1",)),
-    Known("pony", r"pony(?! ?diffusion ?v?[1-57]\b)", ("sdxl",)),
-    Known("animagine", r"animagine(?! ?xl ?v?[12]\b)", ("sdxl",)),
+    Known("pony", r"\bpony(?=\b|xl|v?6|diffusion)(?! ?diffusion ?v?[1-57]\b)", ("sdxl",)),
+    Known("animagine", r"\banimagine(?! ?xl ?v?[12]\b)", ("sdxl",)),
     Known(
         "sd1",
         r"^((sd|stable ?diffusion) ?v? ?1|v1) ?[1-5]( full ema| pruned( ema ?only)?)?( inpainting)?( fp16| fp32)?$",
@@ -90,7 +90,8 @@ def detect(
 
 
 def _by_name(title: str, family: str, parent: bool) -> str | None:
-    plain = " ".join(re.findall(r"[^\W_]+", title.casefold()))
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", title)
+    plain = " ".join(re.findall(r"[^\W_]+", parted.casefold()))
     for known in KNOWN:
         fits = not family or not known.families or family in known.families
         if fits and (known.inherited or not parent) and re.search(known.pattern, plain):

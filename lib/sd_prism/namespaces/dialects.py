@@ -118,15 +118,24 @@ def _ending(value: str, *endings: str) -> str:
 
 
 def _aesthetic(scale: Scale) -> Rule:
-    return lambda namespace, value: on_scale(scale, value) or _ending(words(value), "aesthetic", "displeasing")
+    """A score from 0 to 1 through the scale, one above 1 as one of ten; words as they are."""
+
+    def rule(namespace: Namespace, value: str) -> str:
+        score = number(value)
+        if score is None:
+            return _ending(words(value), "aesthetic", "displeasing")
+        return on_scale(scale, score / 10 if score > 1 else score)
+
+    return rule
 
 
 def _quality(scale: Scale, grades: Mapping[str, str]) -> Rule:
     """A score from 0 to 1 through the scale; a grade ("best" or "best quality") through the dialect's own words."""
 
     def rule(namespace: Namespace, value: str) -> str:
-        if text := on_scale(scale, value):
-            return text
+        score = number(value)
+        if score is not None and score <= 1:
+            return on_scale(scale, score)
         grade = _grade(value)
         return grades.get(grade.casefold()) or (grade if grade.casefold() == "masterpiece" else f"{grade} quality")
 
@@ -134,7 +143,10 @@ def _quality(scale: Scale, grades: Mapping[str, str]) -> Rule:
 
 
 def _grade(value: str) -> str:
-    plain = words(value)
+    """A grade without the word "quality"; a number is a score from 0 to 10."""
+    plain, score = words(value), number(value)
+    if score is not None:
+        return grade_of(score)
     return plain[: -len("quality")].rstrip() if plain.casefold().endswith(" quality") else plain
 
 
@@ -142,10 +154,14 @@ def _score_as(quality: Rule) -> Rule:
     """A score from 0 to 10 as the quality of that grade."""
 
     def rule(namespace: Namespace, value: str) -> str | Said:
-        score = number(value)
+        score = number(UP.sub("", value))
         return words(value) if score is None else quality(namespace, grade_of(score))
 
     return rule
+
+
+UP = re.compile(r"[_ ]up\Z", re.IGNORECASE)
+"""Pony's ending for a score "and above"."""
 
 
 def _dated(dates: Dates) -> Rule:
@@ -230,8 +246,8 @@ def _natural_subject(namespace: Namespace, value: str) -> str:
 
 def _natural_character(namespace: Namespace, value: str) -> str:
     """`handler (monster hunter world)` as "handler from monster hunter world"."""
-    named = re.fullmatch(r"(.+?) ?\(([^()]+)\)", words(value))
-    return f"{named[1]} from {named[2]}" if named else words(value)
+    named = re.fullmatch(r"(.+?)[ _]?\(([^()]+)\)", value)
+    return " from ".join(map(words, named.groups() if named else [value]))
 
 
 def _underscored(text: str) -> str:
@@ -320,11 +336,14 @@ def score_chain(score: float) -> str:
 
 def _pony_score(namespace: Namespace, value: str) -> str:
     score = number(value)
+    if UP.search(value) and number(UP.sub("", value)) is not None:
+        return f"score_{UP.sub('_up', value)}"
     return words(value) if score is None else score_chain(score)
 
 
 def _pony_quality(namespace: Namespace, value: str) -> str:
-    grade = _grade(on_scale(SOTE_QUALITY, value) or value).casefold()
+    score = number(value)
+    grade = _grade(value if score is None or score > 1 else on_scale(SOTE_QUALITY, score)).casefold()
     return score_chain(SCORE_OF_GRADE[grade]) if grade in SCORE_OF_GRADE else f"{grade} quality"
 
 
@@ -400,6 +419,7 @@ DIALECTS: dict[str, Dialect] = {
             order=("quality", "score", "count", "character", "series", "rest"),
             rules={
                 **WORDS,
+                "custom": lambda namespace, value: ", ".join(map(_underscored, value.split(","))),
                 "quality": _danbooru_quality,
                 "score": _score_as(_danbooru_quality),
                 "studio": lambda namespace, value: _underscored(_studio(value)),

@@ -6,11 +6,12 @@ Only a registered name makes a tag, so `re:zero` and `12:30` stay what the user 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
@@ -23,7 +24,7 @@ SETS = ("sygil", "sote", "booru", "pony", "photo", "mini")
 DEFAULT_SETS = ("sygil", "booru", "pony", "photo", "mini")
 """What counts where nobody chose: all but "sote", whose scores from 0 to 1 look like weights."""
 
-KINDS = {"type": ("text", "number", "enum"), "parens": ("host", "literal"), "brackets": ("host", "literal")}
+FORM = 'it must be a JSON object such as {"species": {"aliases": ["specie"]}}'
 BLANKS = re.compile(r"[\s_-]+")
 
 
@@ -70,9 +71,6 @@ class Namespace:
         return self.domain is not None and self.domain[0] <= number <= self.domain[1]
 
 
-FIELDS = {one.name for one in fields(Namespace)} - {"name"}
-
-
 def fold(name: str) -> str:
     """A name as it is compared: any case; blanks, `_` and `-` are the same."""
     return BLANKS.sub(" ", name.strip()).casefold()
@@ -82,7 +80,7 @@ def fold(name: str) -> str:
 class Registry:
     """Namespaces by name. `chosen` says that the user or the loaded model asked for them (see `scan`)."""
 
-    namespaces: Mapping[str, Namespace]
+    namespaces: Mapping[str, Namespace] = field(repr=False)
     sets: tuple[str, ...] = ()
     chosen: bool = True
 
@@ -127,11 +125,14 @@ class Registry:
         for name in sets:
             if name not in SETS:
                 raise UnknownName("Namespace set", name, SETS)
-        return _of(sets, tuple((str(path), os.stat(path).st_mtime_ns) for path in files), chosen)
+        stamped = ((str(path), _changed(path)) for path in files)
+        return _of(sets, tuple(one for one in stamped if one[1]), chosen)
 
     @classmethod
     def from_json(cls, mapping: Mapping[str, Any], where: str = "registry", chosen: bool = True) -> Registry:
         """From the form of the data files: {name: {field: value}}."""
+        if not isinstance(mapping, Mapping):
+            raise PrismError(f"{where}: {FORM}")
         return cls(_namespaces(_merged([(where, mapping)])), chosen=chosen)
 
     def find(self, written: str) -> Namespace | None:
@@ -165,29 +166,36 @@ def _of(sets: tuple[str, ...], files: tuple[tuple[str, int], ...], chosen: bool)
     return Registry(_namespaces(_merged([(path, _read(path)) for path in paths])), sets, chosen)
 
 
+def _changed(path: Path) -> int:
+    """When a file was last written; 0 if it is gone."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
 def _read(path: str) -> Mapping[str, Any]:
     try:
-        given = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        given = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise PrismError(f"{path} cannot be read as namespaces: {error}; correct or remove the file") from error
     if not isinstance(given, dict):
-        raise PrismError(f'{path} must be a JSON object such as {{"species": {{"aliases": ["specie"]}}}}')
+        raise PrismError(f"{path}: {FORM}")
     return given
 
 
 def _merged(files: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Per name its fields, and the last file that spoke of it; null removes a name or a field."""
     merged: dict[str, tuple[str, dict[str, Any]]] = {}
+    names: dict[str, str] = {}  # as first written, by folded name
     for where, given in files:
-        for name, values in given.items():
+        for written, values in given.items():
+            name = names.setdefault(fold(str(written)), str(written))
             if values is None:
                 merged.pop(name, None)
                 continue
             if not isinstance(values, Mapping):
                 raise PrismError(f'{where}: "{name}" must be an object of fields, or null to remove it')
-            for key in values:
-                if key not in FIELDS:
-                    raise UnknownName(f'{where}: field of "{name}"', key, FIELDS)
             both = {**merged.get(name, ("", {}))[1], **values}
             merged[name] = (where, {key: value for key, value in both.items() if value is not None})
     return merged
@@ -198,26 +206,79 @@ def _namespaces(merged: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str
 
 
 def _namespace(name: str, values: Mapping[str, Any], where: str) -> Namespace:
-    for key, known in KINDS.items():
-        if values.get(key, known[0]) not in known:
-            raise UnknownName(f'{where}: {key} of "{name}"', values[key], known)
     if not fold(name) or re.search(r'[:：,"|()\[\]{}<>\\]', name):
         raise PrismError(f'{where}: "{name}" cannot be a namespace: it must be words without punctuation')
-    try:
-        return Namespace(name, **{key: _value(key, value) for key, value in values.items()})
-    except (TypeError, ValueError, AttributeError) as error:
-        raise PrismError(f'{where}: "{name}" cannot be read: {error}') from error
+    read = {}
+    for key, value in values.items():
+        if key not in READERS:
+            raise UnknownName(f'{where}: field of "{name}"', key, READERS)
+        reader, form = READERS[key]
+        try:
+            read[key] = reader(value)
+        except (TypeError, ValueError) as error:
+            raise PrismError(f'{where}: {key} of "{name}" must be {form}') from error
+    return Namespace(name, **read)
 
 
-def _value(key: str, value: Any) -> Any:
-    """JSON as the type of the field."""
-    if key in ("aliases", "values"):
-        return tuple(str(one) for one in value)
-    if key == "domain":
-        low, high = value
-        return float(low), float(high)
-    if key == "anti":
-        return {str(word).casefold(): tuple(map(str, texts)) for word, texts in value.items()}
-    if key == "template":
-        return {str(dialect): str(text) for dialect, text in value.items()}
-    return type(getattr(Namespace, key))(value)
+# --- the fields of a data file; a reader raises ValueError where the value is not what it must be
+
+
+def _is(kind: type | tuple[type, ...], value: Any) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_is(str, one) for one in _is((list, tuple), value))
+
+
+def _number(value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    number = float(_is((int, float), value))
+    if not (math.isfinite(number) and low <= number <= high):
+        raise ValueError
+    return number
+
+
+def _domain(value: Any) -> tuple[float, float]:
+    low, high = map(_number, _is((list, tuple), value))
+    return low, high
+
+
+def _templates(value: Any) -> dict[str, str]:
+    from .dialects import DIALECTS
+
+    if not set(_is(Mapping, value)) <= {"*", *DIALECTS}:
+        raise ValueError
+    return {dialect: _is(str, text) for dialect, text in value.items()}
+
+
+def _anti(value: Any) -> dict[str, tuple[str, ...]]:
+    return {word.casefold(): _texts(texts) for word, texts in _is(Mapping, value).items()}
+
+
+def _one_of(*words: str) -> tuple[Callable[[Any], str], str]:
+    return lambda value: words[words.index(value)], " or ".join(f'"{word}"' for word in words)
+
+
+TEXT = (lambda value: _is(str, value), "a text")
+SWITCH = (lambda value: _is(bool, value), "true or false")
+TEXTS = (_texts, 'a list of texts, such as ["specie", "especie"]')
+READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "aliases": TEXTS,
+    "type": _one_of("text", "number", "enum"),
+    "multi": SWITCH,
+    "order": (lambda value: int(_number(value)), "a number"),
+    "group": TEXT,
+    "color": TEXT,
+    "parens": _one_of("host", "literal"),
+    "brackets": _one_of("host", "literal"),
+    "domain": (_domain, "two numbers, the lowest and the highest, such as [0, 10]"),
+    "ratio": SWITCH,
+    "values": TEXTS,
+    "template": (_templates, 'an object of texts by dialect or "*", such as {"sote": "a {v}"}'),
+    "anti": (_anti, 'an object of lists of texts, such as {"seal": ["wax seal"]}'),
+    "bind": (lambda value: _number(value, 0, 1), "a number from 0 to 1"),
+    "strength": (lambda value: _number(value, 0, 100), "a number from 0 to 100"),
+    "lexicon": TEXT,
+}

@@ -7,20 +7,23 @@ side leave with the comma that divides them from the rest.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from ..errors import UnknownName
+from ..errors import OutOfRange, PrismError, UnknownName
 from . import dialects
-from .escape import TARGETS, escape
-from .registry import Registry, for_dialect
+from .escape import TARGETS, escape, plain
+from .registry import Registry, fold, for_dialect
 from .scanner import Lint, Scan, Tag, may_hold_tags, scan
 
 ORDERS = ("", "written", "alpha")
 AND_WEIGHT = re.compile(r"\s*:\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)\s*\Z", re.A)
 COMMAS = ",，、"
+CHUNKS = ("BREAK", "ADDCOMM", "ADDBASE", "ADDROW", "ADDCOL")  # keywords inside of a part between ANDs
 NEXT_COMMA = re.compile(r"[ \t]*[,，、][ \t]*")
 LAST_COMMA = re.compile(r"[ \t]*[,，、][ \t]*\Z")
 HOLDS_GROUP = re.compile(r"[()\[\]{}|#]")
@@ -28,6 +31,9 @@ GLUE = "()[]"  # includes "", the start
 GLUED = re.compile(r"[)\]][(\[]*\Z")
 LOOK_BACK = 64  # brackets before a tag
 WITHOUT_EDITING = ("comfyui",)
+STRONGEST = 100.0
+WEAKEST = 1e-3  # below it a tag is left out
+BARE = re.compile(r"\\|[()\[\]]|:\s*[\d.]+(?=\s*\))")  # what stands around and in a text besides its words
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,25 @@ class Options:
         dialects.get(self.dialect)
         if self.registry is None:
             object.__setattr__(self, "registry", for_dialect(self.dialect))
+        self._check()
+
+    def _check(self) -> None:
+        assert self.registry is not None
+        known = self.registry.namespaces
+        for name in (*self.strength, *self.window, *self.isolate, *self.replace):
+            if name != "*" and name not in known:
+                raise UnknownName("Namespace", name, known)
+        for name, strength in self.strength.items():
+            if not 0 <= strength <= STRONGEST:
+                raise OutOfRange(f"the strength of {name}", strength, 0, STRONGEST, "strength")
+        for name, (start, stop) in self.window.items():
+            if not 0 <= start < stop <= 1:
+                raise PrismError(
+                    f"the part of the run of {name} is {start:g} to {stop:g}; write two numbers from 0 to 1"
+                )
+        for name, value in self.replace.items():
+            if not value.strip():
+                raise PrismError(f"the other value of {name} is empty; to leave its tags out give them the strength 0")
 
 
 class Spoken(NamedTuple):
@@ -113,17 +138,29 @@ def render_pair(prompt: str, negative: str, options: Options) -> Rendered:
         return Rendered(prompt, negative)
     positive = _Side("prompt", scan(prompt, registry), options)
     other = _Side("negative", scan(negative, registry), options)
-    wrong = _wrong_senses(positive.scan.tags, options) if options.anti else []
+    wrong = _wrong_senses(positive, options) if options.anti else []
     other.append([*positive.moved, *wrong])
     return Rendered(positive.text(), other.text(), (*positive.spoken, *other.spoken), (positive, other))
 
 
-def _wrong_senses(tags: Iterable[Tag], options: Options) -> list[str]:
-    """The senses that the values of tags do not have."""
-    texts = [
-        text for tag in tags if not tag.negative for text in tag.namespace.anti.get(_value(tag, options).casefold(), ())
-    ]
-    return [escape(text, options.target) for text in dict.fromkeys(texts)]
+def _wrong_senses(side: _Side, options: Options) -> list[str]:
+    """The senses that the prompt's values do not have, but for what the prompt names itself."""
+    said = [one for one in side.spoken if one.place not in ("drop", "negative")]
+    named: dict[str, set[str]] = {}
+    for one in said:
+        named.setdefault(_value(one.tag, options).casefold(), set()).add(one.tag.namespace.name)
+    own = bare(" ".join([side.words, *(one.plain for one in said)]))
+    senses: dict[str, None] = {}
+    for one in said:
+        value = _value(one.tag, options).casefold()
+        if len(named[value]) == 1:  # else the prompt wants several senses of it
+            senses.update(dict.fromkeys(one.tag.namespace.anti.get(value, ())))
+    return [escape(sense, options.target) for sense in senses if bare(sense) not in own]
+
+
+def bare(text: str) -> str:
+    """The words of a text, to compare them: small letters, without brackets, weights and backslashes."""
+    return " ".join(BARE.sub(" ", plain(text)).casefold().split())
 
 
 def _value(tag: Tag, options: Options) -> str:
@@ -142,10 +179,10 @@ def decimal(number: float) -> str:
 
 @dataclass(eq=False, slots=True)
 class _Segment:
-    """What stands between two separators, without the blanks around it.
+    """What stands between two separators.
 
-    `before` is where its blanks start, `separator` the text after it and `part` its place between the ANDs. `tag` is
-    the one that it consists of. `weight` is where the AND weight after it ends.
+    `before` is where its blanks start, `after` where its `separator` does; start..end is the text without blanks, and
+    without the weight of an AND part. `tag` is the one that it consists of.
     """
 
     before: int
@@ -153,9 +190,13 @@ class _Segment:
     end: int
     after: int
     separator: str
-    part: int
     tag: Tag | None = None
     tags: list[Tag] = field(default_factory=list)
+
+    @property
+    def comma(self) -> str:
+        """The separator, where it is no keyword."""
+        return "" if self.separator in ("AND", *CHUNKS) else self.separator
 
     @property
     def group(self) -> str:
@@ -173,17 +214,16 @@ class _Side:
         self.here: dict[int, str] = {}  # by the tag's start: what stands in its place
         self.moved: list[str] = []  # to the other prompt
         self.added: list[str] = []  # from the other prompt
-        self.ends: list[tuple[Tag, str]] = []  # what is said at the end of the tag's part
-        self.chunks: list[tuple[Tag, str]] = []  # what gets a chunk of its own
+        self.ends: dict[int, dict[str, str]] = defaultdict(dict)  # by part: what is said at its end, by its words
+        self.chunks: dict[int, dict[str, list[str]]] = defaultdict(dict)  # by part and namespace: what gets a chunk
         dialect = dialects.get(options.dialect)
         for tag in found.tags:
             self._speak(tag, dialect)
 
     def append(self, texts: Iterable[str]) -> None:
         """Adds texts of the other prompt that do not stand here already."""
-        own = {part.strip().casefold() for part in self.source.split(",")}
-        own |= {text.strip().casefold() for text in self.here.values()}
-        self.added = [text for text in dict.fromkeys(texts) if text.casefold() not in own]
+        own = {bare(text) for text in (*self.source.split(","), *self.here.values())}
+        self.added = [text for text in dict.fromkeys(texts) if bare(text) not in own]
 
     @cached_property
     def segments(self) -> list[_Segment]:
@@ -192,42 +232,77 @@ class _Side:
     # --- what each tag says
 
     def _speak(self, tag: Tag, dialect: dialects.Dialect) -> None:
-        options, name = self.options, tag.namespace.name
-        value = _value(tag, options)
-        if dialect.name == "pass" and not tag.namespace.template:
-            parts: tuple[tuple[str, bool], ...] = ((f"{tag.written}:{value}", True),)
-            place: str = "here"
-        else:
-            parts, place = (said := dialect.say(tag.namespace, value)).parts, said.place
+        options = self.options
+        parts, place = self._phrase(tag, dialect)
+        words = "".join([text for text, _ in parts])
         escaped = "".join([escape(text, options.target) if literal else text for text, literal in parts])
-        strength = tag.namespace.strength * _setting(options.strength, name, 1.0)
-        if not strength:
+        strength = tag.namespace.strength * _setting(options.strength, tag.namespace.name, 1.0)
+        if strength < WEAKEST:
             place = "drop"
-        elif place == "here" and tag.negative and self.name == "prompt":
+        elif tag.negative and self.name == "prompt" and place != "drop":
             place = "negative"
         elif place == "here" and options.isolate and self._isolated(tag):
             place = "chunk"
-        self._place(tag, place, self._weighted(tag, escaped, strength))
-        self.spoken.append(Spoken(tag, "".join([text for text, _ in parts]), escaped, place, self.name))
+        self.spoken.append(Spoken(tag, words, escaped, place, self.name))
+        text = self._weighted(tag, escaped, strength)
+        if place == "here":
+            self._put(tag, text)
+        elif place != "drop":
+            start, end = tag.outer
+            self._move(tag, place, f"{self.source[start : tag.start]}{text}{self.source[tag.end : end]}", words)
+
+    def _phrase(self, tag: Tag, dialect: dialects.Dialect) -> tuple[tuple[tuple[str, bool], ...], str]:
+        """What the dialect makes of a tag, as (text, literal) pieces, and where it puts them."""
+        namespace, value = tag.namespace, _value(tag, self.options)
+        if dialect.name == "pass" and not namespace.template:
+            return ((f"{tag.written}:{value}", True),), "here"
+        said = dialect.say(namespace, value)
+        if said.place == "drop" and " " in value and fold(value) not in map(fold, namespace.values or (value,)):
+            return ((value, True),), "here"  # more than one of the namespace's words: a sentence after it
+        return said.parts, said.place
+
+    def _put(self, tag: Tag, text: str) -> None:
+        """Says a tag where it stands, not grown together with a group before it or a word after it."""
+        before, after = self.source[tag.start - 1 : tag.start], self.source[tag.end : tag.end + 1]
+        glued = before in GLUE and GLUED.search(self.source, max(0, tag.start - LOOK_BACK), tag.start)
+        self.here[tag.start] = f"{' ' if glued else ''}{text}{' ' if after.isalnum() else ''}"
+
+    def _move(self, tag: Tag, place: str, text: str, words: str) -> None:
+        """Says a tag elsewhere, with the groups that hold only it."""
+        if place == "negative":
+            (self.moved if self.name == "prompt" else self.added).append(text)
+        elif place == "chunk":
+            self.chunks[self._part_of(tag)].setdefault(tag.namespace.name, []).append(text)
+        elif bare(words) not in self._own:
+            self.ends[self._part_of(tag)].setdefault(bare(words), text)
 
     def _isolated(self, tag: Tag) -> bool:
         wanted = self.options.isolate & {tag.namespace.name, "*"} and self.options.target not in WITHOUT_EDITING
-        return bool(wanted) and any(one.tag is tag for one in self.segments)
+        return bool(wanted) and tag.start in self._whole
 
-    def _place(self, tag: Tag, place: str, text: str) -> None:
-        if place == "here":
-            before = self.source[tag.start - 1 : tag.start]
-            glued = before in GLUE and GLUED.search(self.source, max(0, tag.start - LOOK_BACK), tag.start)
-            self.here[tag.start] = f" {text}" if glued else text
-            return
-        start, end = tag.outer
-        whole = f"{self.source[start : tag.start]}{text}{self.source[tag.end : end]}"
-        if place == "negative":
-            (self.moved if self.name == "prompt" else self.added).append(whole)
-        elif place == "end":
-            self.ends.append((tag, text))
-        elif place == "chunk":
-            self.chunks.append((tag, whole))
+    @cached_property
+    def _whole(self) -> set[int]:
+        """Where the tags start that are all of their segment."""
+        return {one.tag.start for one in self.segments if one.tag is not None}
+
+    @cached_property
+    def words(self) -> str:
+        """The text without its tags."""
+        ends = [0, *(tag.end for tag in self.scan.tags)]
+        starts = [*(tag.start for tag in self.scan.tags), len(self.source)]
+        return " ".join(self.source[end:start] for end, start in zip(ends, starts))
+
+    @cached_property
+    def _own(self) -> str:
+        return bare(self.words)
+
+    def _part_of(self, tag: Tag) -> int:
+        """Which of the parts between ANDs a tag stands in."""
+        return bisect_right(self._parts_before, tag.start)
+
+    @cached_property
+    def _parts_before(self) -> list[int]:
+        return [one.after for one in self.segments if one.separator == "AND"]
 
     def _weighted(self, tag: Tag, text: str, strength: float) -> str:
         """With its strength, its part of the run, and the user's own brackets."""
@@ -251,50 +326,61 @@ class _Side:
         out = self.source
         if self.scan.tags:
             stays = len(self.here) == len(self.scan.tags) and self._order is None
-            out = self._said(self.scan.tags, 0, len(out)) if stays else "".join(self._parts())
+            out = self._said(self.scan.tags, 0, len(out)) if stays else self._composed()
         if self.added:
             joined = ", ".join(self.added)
             out = f"{out.rstrip().rstrip(',')}, {joined}" if out.strip() else joined
         return out
 
-    def _parts(self) -> Iterator[str]:
-        part: list[_Segment] = []
-        for segment in self.segments:
-            part.append(segment)
-            if segment.separator == "AND" or segment is self.segments[-1]:
-                yield self._part(part)
-                yield self.source[part[-1].end : part[-1].after] + part[-1].separator
-                part = []
+    def _composed(self) -> str:
+        """The parts between ANDs; one of which nothing is left goes with its weight and its AND."""
+        parts = []
+        for number, (segments, _) in enumerate(_runs(self.segments, ("AND",))):
+            text = self._part(segments, number)
+            if text is not None:
+                blanks = self.source[segments[0].before : segments[0].start]
+                parts.append(f"{blanks}{text.lstrip()}{self.source[segments[-1].end : segments[-1].after]}")
+        text = "AND".join(parts)
+        return text if len(parts) == len(self._parts_before) + 1 else text.strip()
 
-    def _part(self, segments: list[_Segment]) -> str:
-        """A part between ANDs, without the blanks, weight and separator at its end."""
+    def _part(self, segments: list[_Segment], number: int) -> str | None:
+        """One part, without the blanks and the weight at its end; a chunk of which nothing is left goes too."""
+        runs = list(_runs(segments, CHUNKS))
+        kept = [(text, keyword) for run, keyword in runs if (text := self._chunk(run)) is not None]
+        ends, chunks = self.ends.get(number, {}).values(), self.chunks.get(number, {}).values()
+        if not (kept or ends or chunks):
+            return None
+        out = "".join(text + keyword for text, keyword in kept)
+        if len(kept) < len(runs):
+            out = out.strip()
+        if kept and not runs[-1][1] and kept[-1][1]:  # the last chunk went, and leaves its keyword
+            out = out.removesuffix(kept[-1][1]).rstrip()
+        out = ", ".join([*([out] if out.strip() else []), *ends])
+        return " BREAK ".join([*([out] if out.strip() else []), *map(", ".join, chunks)])
+
+    def _chunk(self, segments: list[_Segment]) -> str | None:
+        """The segments between two keywords, None if nothing is left; one that goes takes a comma along."""
+        bodies = self._ordered(segments)
+        if not any(bodies) and any(one.tags for one in segments):
+            return None
         out: list[str] = []
-        blanks: str | None = None  # of the segment before, which left
-        for segment, body in zip(segments, self._ordered(segments)):
-            last = segment is segments[-1]
+        blanks: str | None = None  # of the segment before, which went
+        for segment, body in zip(segments, bodies):
             lead = self.source[segment.before : segment.start] if blanks is None else blanks
             blanks = None
+            trail = "" if segment.separator in ("AND", "") else self.source[segment.end : segment.after]
             if body or not segment.tags:
-                out += [lead, body]
-                out += [] if last else [self.source[segment.end : segment.after], segment.separator]
-            elif not last and segment.separator in COMMAS:
+                out += [lead, body, trail, segment.comma]
+            elif segment.comma and segment.comma in COMMAS:
                 blanks = lead
             else:
-                while out and out[-1].strip(" \t" + COMMAS) == "":
+                while out and not out[-1].strip(f" \t{COMMAS}"):
                     out.pop()
-                out += [] if last else [segment.separator]
-        start, end = segments[0].before, segments[-1].after
-        ends = dict.fromkeys(text for tag, text in self.ends if start <= tag.start < end)
-        chunks: dict[str, list[str]] = {}
-        for tag, text in self.chunks:
-            if start <= tag.start < end:
-                chunks.setdefault(tag.namespace.name, []).append(text)
-        text = "".join(out)
-        text = ", ".join([*([text] if text.strip() else []), *ends])
-        return " BREAK ".join([*([text] if text.strip() else []), *map(", ".join, chunks.values())])
+                out += [trail if segment.separator in CHUNKS else "", segment.comma]
+        return "".join(out)
 
     def _ordered(self, segments: list[_Segment]) -> list[str]:
-        """The bodies of segments in the wanted order. What holds groups stays, and nothing passes it or a keyword."""
+        """The bodies of segments in the wanted order. Networks stay; so do groups, and nothing passes them."""
         bodies = [self._body(segment) for segment in segments]
         order = self._order
         if order is None:
@@ -302,9 +388,9 @@ class _Side:
         run: list[int] = []
         for i, segment in enumerate(segments):
             fixed = segment.tag is None and HOLDS_GROUP.search(self.source, segment.start, segment.end)
-            if bodies[i] and not fixed:
+            if bodies[i] and not fixed and not bodies[i].startswith("<"):
                 run.append(i)
-            if fixed or segment is segments[-1] or segment.separator not in f"{COMMAS}\n":
+            if fixed or segment is segments[-1]:
                 moved = [bodies[one] for one in sorted(run, key=lambda one: order(segments[one], bodies[one]))]
                 for place, body in zip(run, moved):
                     bodies[place] = body
@@ -339,13 +425,24 @@ class _Side:
             else:
                 out.append(self.source[at : max(tag.outer[0], at)])
                 at = max(tag.outer[1], at)
-                comma = NEXT_COMMA.match(self.source, at, end)
-                if comma:
+                if comma := NEXT_COMMA.match(self.source, at, end):
                     at = comma.end()
                 else:
                     out[-1] = LAST_COMMA.sub("", out[-1])
+                    at += out[-1].endswith(" ") and self.source.startswith(" ", at)
         out.append(self.source[at:end])
         return "".join(out)
+
+
+def _runs(segments: Iterable[_Segment], keywords: Iterable[str]) -> Iterator[tuple[list[_Segment], str]]:
+    """Segments up to one of these keywords, with it; the last run has none."""
+    run: list[_Segment] = []
+    for segment in segments:
+        run.append(segment)
+        if segment.separator in keywords:
+            yield run, segment.separator
+            run = []
+    yield run, ""
 
 
 def _segments(found: Scan) -> list[_Segment]:
@@ -353,19 +450,18 @@ def _segments(found: Scan) -> list[_Segment]:
     source, tags = found.text, iter(found.tags)
     tag = next(tags, None)
     segments: list[_Segment] = []
-    before = part = 0
+    before = 0
     for start, end in (*found.separators, (len(source), len(source))):
         separator = source[start:end]
         inner = source[before:start]
         first = before + len(inner) - len(inner.lstrip())
-        one = _Segment(before, first, max(before + len(inner.rstrip()), first), start, separator, part)
+        one = _Segment(before, first, max(before + len(inner.rstrip()), first), start, separator)
         while tag is not None and tag.start < start:
             one.tags.append(tag)
             tag = next(tags, None)
         if separator in ("", "AND"):
             weight = AND_WEIGHT.search(source, one.tags[-1].end if one.tags else one.start, start)
             one.end = weight.start() if weight else one.end
-            part += 1
         if len(one.tags) == 1 and one.tags[0].outer == (one.start, one.end):
             one.tag = one.tags[0]
         segments.append(one)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from .wording import number
-
 # (threshold, words): a score must be greater than the threshold
 Scale = tuple[tuple[float, str], ...]
 LOWEST = float("-inf")
@@ -63,11 +61,8 @@ SCORE_OF_GRADE = {
 }
 
 
-def on_scale(scale: Scale, value: str) -> str | None:
-    """The words of a score from 0 to 1; None where the value is none."""
-    score = number(value)
-    if score is None or not 0 <= score <= 1:
-        return None
+def on_scale(scale: Scale, score: float) -> str:
+    """The words of a score from 0 to 1; one beyond them takes the first or the last words."""
     return next(text for threshold, text in scale if score > threshold)
 
 

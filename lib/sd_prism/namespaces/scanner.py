@@ -26,7 +26,10 @@ TOKEN = re.compile(
 NUMBER = re.compile(r"\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*", re.A)
 RATIO = re.compile(r"\d+(?:\.\d+)?:\d+(?:\.\d+)?(?=\s*(?:[,\n，、|:：)\]}）]|\Z))", re.A)
 BARE = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?=\s*(?:[,\n，、|:：)\]}）]|\Z))", re.A)
-QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
+QUOTED = {
+    opening: re.compile(rf"{opening}([^{closing}\\]*(?:\\.[^{closing}\\]*)*){closing}", re.S)
+    for opening, closing in ('""', "“”", "「」")
+}
 BLANKS = re.compile(r"[ \t]*")
 SPACE = re.compile(r"\s")
 LAST_WORD = re.compile(r"\w+\Z")
@@ -256,7 +259,8 @@ class _Scanner:
                 frame.colons.append(len(tokens))
                 if token.namespace is not None:
                     token.value = self._after_blanks(end)
-                    if text.startswith('"', token.value) and (quote := QUOTED.match(text, token.value)) is not None:
+                    quotes = QUOTED.get(text[token.value : token.value + 1])
+                    if quotes is not None and (quote := quotes.match(text, token.value)) is not None:
                         token.given, skip = quote, quote.end()
             elif kind in OPENERS:
                 square = frame.square or kind == "["
@@ -328,7 +332,12 @@ class _Scanner:
         bound = self._bound(start, last)
         if bound and namespace is not None:
             token.namespace, token.name, token.bound = namespace, start, bound
-        elif bound and not NUMBER.match(self.text, token.end) and not self.text.startswith("//", token.end):
+        elif (
+            bound
+            and word[:1].isalnum()
+            and not NUMBER.match(self.text, token.end)
+            and not self.text.startswith("//", token.end)
+        ):
             self.strangers.append((start, token.start))
 
     def _bound(self, start: int, last: _Token | None) -> str:
@@ -399,7 +408,7 @@ class _Scanner:
         inline = token.bound == "blank"
         if inline and start > token.end:
             return None
-        if text.startswith('"', start):
+        if text[start : start + 1] in QUOTED:
             self._note("quote", start, start + 1, "this quotation mark has no second one")
         if frame.number == i:
             return self._last_number(token, namespace, start)
@@ -432,12 +441,18 @@ class _Scanner:
     def _last_number(self, token: _Token, namespace: Namespace, start: int) -> _Value | None:
         """`name:number` where the host reads a weight or a step: the end of a group, of prompt editing or a prompt."""
         raw = self.text[start : token.frame.close].strip()
-        value = namespace.takes(float(raw)) and (not token.frame.opener or abs(float(raw)) > CERTAIN)
+        value = self._is_last_number(token)
         if token.frame.opener and namespace.domain is not None:
             what = "a value" if value else "a weight or a step"
             better = f"({self.text[token.name : token.end]}{raw}:1.0)"
             self._note("number", token.name, token.frame.close, f"{raw} is read as {what}; write {better} to be sure")
         return _Value(start + len(raw), raw) if value else None
+
+    def _is_last_number(self, token: _Token) -> bool:
+        """Whether a number that ends a frame is the value of the name before it."""
+        number = float(self.text[token.end : token.frame.close])
+        certain = not token.frame.opener or abs(number) > CERTAIN
+        return token.namespace is not None and token.namespace.takes(number) and certain
 
     def _opener_at(self, i: int, start: int) -> _Frame | None:
         """The closed frame that opens at `start`, if token `i` opens one there."""
@@ -463,6 +478,15 @@ class _Scanner:
             opener.close + 1, _unescaped(raw), self.text[opener.start : low], self.text[high : opener.close + 1]
         )
 
+    def _starts_tag(self, j: int, token: _Token) -> bool:
+        """Whether colon `j`, of a name after a blank, ends the value before it: what follows must be a tag."""
+        if SPACE.match(self.text, token.end) or token.end == len(self.text):
+            return False
+        if token.frame.number == j:
+            return self._is_last_number(token)
+        after = self.tokens[j + 1] if token.frame.scheduled and j + 1 < len(self.tokens) else None
+        return after is None or after.bound != "colon"
+
     def _end_of_value(self, i: int, start: int, namespace: Namespace, inline: bool) -> int:
         frame = self.tokens[i].frame
         limit = frame.close if frame.close >= 0 else len(self.text)
@@ -473,10 +497,10 @@ class _Scanner:
             if token.kind in STOPS:
                 return token.start
             if token.kind in COLONS:
+                if token.bound == "blank" and token.name > start and self._starts_tag(j, token):
+                    return token.name
                 if j == frame.number or frame.scheduled:
                     return token.start
-                if token.namespace is not None and token.bound == "blank":
-                    return token.name
             inner = token.inner
             if inner is not None:
                 if not 0 <= inner.close < limit or not _literal(namespace, inner, at_start=token.start == start):
