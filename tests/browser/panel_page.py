@@ -1,8 +1,9 @@
 """Prism's panels, each on a page of its own, served with the gradio of whichever Python runs this file.
 
 Usage: python panel_page.py PORT. "/panel/" has FreeU's panel and a button that hands its values to the server,
-"/namespaces/" the one of the namespaces, "/bare/" only that button, and "/facts" says what the server got, what the
-panel of the namespaces told it by itself, and which libraries it loaded.
+"/namespaces/" the one of the namespaces, "/merge/" the one of the block merge, whose host writes a file that fails the
+second time, "/bare/" only that button, and "/facts" says what the server got, what the panel of the namespaces told it
+by itself, what was baked, and which libraries it loaded.
 """
 
 import sys
@@ -13,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
-from sd_prism.panels import freeu, namespaces
+from sd_prism.errors import PrismError
+from sd_prism.panels import freeu, merge, namespaces
 
 received: list = []
 told: list = []
@@ -31,7 +33,7 @@ def page(build):
         button = gr.Button("Read", elem_id="read")
         said = gr.Textbox(elem_id="said")
         button.click(read, components, said, api_name="read")
-    return blocks
+    return blocks.queue()  # as the hosts do
 
 
 app = FastAPI()
@@ -42,6 +44,7 @@ def facts():
     return {
         "received": received,
         "told": told,
+        "baked": models.baked_with,
         "gradio": gr.__version__,
         "heavy": [x for x in ("torch",) if x in sys.modules],
     }
@@ -55,11 +58,39 @@ def tags():
     return namespaces.build(lambda name: f"script_txt2img_prism_namespaces_{name}", tell)
 
 
+class Models:
+    """Two checkpoints, a third one after a refresh; a file is written in two steps, once."""
+
+    def __init__(self):
+        self.known, self.baked_with = ["anime", "neon"], []
+
+    def names(self):
+        return list(self.known)
+
+    def refresh(self):
+        self.known = ["anime", "neon", "photo"]
+
+    def baked(self, given):
+        if self.baked_with:
+            raise PrismError("made.safetensors exists already; choose another name")
+        self.baked_with.append(given)
+        yield "made.safetensors", 500_000, 1_000_000
+        yield "made.safetensors", 1_000_000, 1_000_000
+
+
+models = Models()
+
+
+def blocks():
+    return merge.build(lambda name: f"script_txt2img_prism_merge_{name}", models)
+
+
 def tell(*values):
     told[:] = values
 
 
 app = gr.mount_gradio_app(app, page(panel), path="/panel")
 app = gr.mount_gradio_app(app, page(tags), path="/namespaces")
+app = gr.mount_gradio_app(app, page(blocks), path="/merge")
 app = gr.mount_gradio_app(app, page(list), path="/bare")
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

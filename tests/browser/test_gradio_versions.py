@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from sd_prism.settings import CUSTOM, FREEU, NAMESPACES
+from sd_prism.settings import CUSTOM, FREEU, MERGE, NAMESPACES
 from sd_prism.studio.cli import BROWSERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,6 +212,47 @@ def test_the_panel_of_namespaces_gives_its_values_and_tells_them_by_itself(serve
     assert values == {**NAMESPACES.defaults(), "enabled": True, "preset": "Pony", **NAMESPACES.presets["Pony"]}
     assert NAMESPACES.read(list(values.values())) == values
     assert served.client.get("/facts").json()["told"] == list(values.values())
+    _, usual = opened(browser, served, "bare")
+    assert set(errors) <= set(usual)
+
+
+def test_the_panel_of_block_merge_gives_its_values_and_bakes_them(served, browser):
+    page, errors = opened(browser, served, "merge")
+    assert read(page, served, MERGE) == MERGE.defaults()
+    part(page, "panel", MERGE).get_by_text(MERGE.title).first.click()
+    part(page, "panel_enabled", MERGE).get_by_role("checkbox").check()
+    assert read(page, served, MERGE) == {**MERGE.defaults(), "enabled": True}
+
+    def take(name, entry):
+        part(page, name, MERGE).locator("input").first.click()
+        part(page, name, MERGE).locator(f"li[aria-label='{entry}']").click()
+        expect(part(page, name, MERGE).locator("input").first).to_have_value(entry)
+
+    expect(part(page, "minus", MERGE)).to_be_hidden()
+    take("mode", "Add difference")
+    part(page, "refresh", MERGE).click()
+    expect(part(page, "minus", MERGE)).to_be_visible()
+    take("model", "neon")
+    take("minus", "photo")
+    part(page, "weights", MERGE).locator("textarea, input").first.fill("0.5 1")
+    chosen = {"enabled": True, "model": "neon", "minus": "photo", "mode": "Add difference", "weights": "0.5 1"}
+    assert read(page, served, MERGE) == {**MERGE.defaults(), **chosen}
+
+    part(page, "bake", MERGE).get_by_text("Bake…").first.click()
+    part(page, "bake_name", MERGE).locator("textarea, input").first.fill("made")
+    part(page, "bake_write", MERGE).click()
+    expect(part(page, "baked", MERGE)).to_contain_text("Written: made.safetensors")
+    (given,) = served.client.get("/facts").json()["baked"]
+    settings = {**MERGE.defaults(), **chosen}
+    del settings["enabled"]
+    assert given == {**settings, "name": "made", "dtype": ""}
+    part(page, "bake_write", MERGE).click()
+    expect(part(page, "baked", MERGE)).to_contain_text("exists already")
+
+    field = part(page, "model", MERGE).locator("input").first
+    field.fill("")
+    field.press("Tab")
+    assert MERGE.read(list(read(page, served, MERGE).values()))["model"] == ""
     _, usual = opened(browser, served, "bare")
     assert set(errors) <= set(usual)
 

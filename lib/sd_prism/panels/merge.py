@@ -68,8 +68,8 @@ def build(elem_id: ElemId, host: Host) -> list[Any]:
             made["strength"] = control(MERGE["strength"], elem_id)
         with gr.Row(elem_classes=["prism"]):
             made["preset"] = control(MERGE["preset"], elem_id, scale=3, min_width=2 * NARROW)
-            made["te"] = control(MERGE["te"], elem_id, scale=1, min_width=NARROW // 2)
-            made["vae"] = control(MERGE["vae"], elem_id, scale=1, min_width=NARROW // 2)
+            for name in ("te", "vae"):
+                made[name] = control(MERGE[name], elem_id, scale=1, min_width=NARROW // 2, max_lines=1)
         gr.HTML(_bars())
         made["weights"] = control(MERGE["weights"], elem_id, lines=2, max_lines=2)  # as high as a full list: no jumps
         made["blocks"] = control(MERGE["blocks"], elem_id, max_lines=1)
@@ -88,7 +88,7 @@ def _model_menu(name: str, elem_id: ElemId, host: Host) -> Any:
     shown = name != "minus" or _needs_minus(str(MERGE["mode"].default))
     return unsaved(
         gr.Dropdown(
-            host.names(),
+            _menu(host),
             value=one.default,
             label=one.label,
             elem_id=elem_id(name),
@@ -97,6 +97,11 @@ def _model_menu(name: str, elem_id: ElemId, host: Host) -> Any:
             min_width=NARROW,
         )
     )
+
+
+def _menu(host: Host) -> list[str]:
+    """No model, then all: gradio 4 takes the first entry for a value that is empty."""
+    return ["", *host.names()]
 
 
 def _needs_minus(title: str) -> bool:
@@ -110,7 +115,7 @@ def _minus_update(title: str) -> Any:
 def _wire_refresh(button: Any, made: Mapping[str, Any], host: Host) -> None:
     def look() -> list[Any]:
         host.refresh()
-        names = host.names()
+        names = _menu(host)
         return [gr.update(choices=names) for _ in MODELS]
 
     button.click(look, [], [made[name] for name in MODELS], show_progress="hidden")
