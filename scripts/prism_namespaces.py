@@ -1,29 +1,11 @@
 """Prism Namespaces. The work is done in lib/sd_prism; this file is what the webui finds."""
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
+import runpy
 from pathlib import Path
 
 from modules import scripts
 
-
-def _bind_package() -> None:
-    """Binds lib/sd_prism as `sd_prism` by its path: hosts restore sys.path, and other extensions have a `lib` too."""
-    folder = Path(__file__).resolve().parent.parent / "lib" / "sd_prism"
-    package = sys.modules.get("sd_prism")
-    if package is None:
-        spec = spec_from_file_location("sd_prism", folder / "__init__.py", submodule_search_locations=[str(folder)])
-        package = sys.modules["sd_prism"] = module_from_spec(spec)
-        try:
-            spec.loader.exec_module(package)
-        except BaseException:
-            del sys.modules["sd_prism"]
-            raise
-    if Path(package.__file__).resolve().parent != folder:
-        raise ImportError(f"two copies of Prism are installed: {package.__file__} and {folder}; remove one of them")
-
-
-_bind_package()
+runpy.run_path(str(Path(__file__).resolve().parents[1] / "lib" / "sd_prism" / "bind.py"))
 from sd_prism.hosts import namespaces  # noqa: E402
 
 namespaces.register()

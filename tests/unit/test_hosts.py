@@ -77,7 +77,11 @@ def other(name):
 
 modules.__getattr__ = other
 networks = types.ModuleType("modules.extra_networks"); networks.ExtraNetwork = object
-for name, module in dict(scripts=scripts, script_callbacks=callbacks, extra_networks=networks).items():
+wrapped = dict(scripts=scripts, script_callbacks=callbacks, extra_networks=networks)
+for name, function in dict(processing="process_images_inner", sd_vae="reload_vae_weights").items():
+    wrapped[name] = types.ModuleType("modules." + name)  # ours goes around these at once
+    setattr(wrapped[name], function, print)
+for name, module in wrapped.items():
     setattr(modules, name, module); sys.modules["modules." + name] = module
 sys.modules["modules"] = modules
 
@@ -179,8 +183,9 @@ def test_a_failed_import_leaves_no_half_built_package(tmp_path):
     broken = tmp_path / "broken"
     (broken / "lib" / "sd_prism").mkdir(parents=True)
     (broken / "lib" / "sd_prism" / "__init__.py").write_text("raise RuntimeError('half built')")
-    (broken / "scripts").mkdir()
-    (broken / "scripts" / "prism_freeu.py").write_text((ROOT / "scripts" / "prism_freeu.py").read_text())
+    for name in ("lib/sd_prism/bind.py", "scripts/prism_freeu.py"):
+        (broken / name).parent.mkdir(exist_ok=True)
+        (broken / name).write_text((ROOT / name).read_text())
     out = run_host(
         tmp_path,
         f"""
