@@ -231,9 +231,9 @@ def weights():
     texts = [one.model for one in getattr(model.cond_stage_model, "encoders", ())]
     parts = [model] if hasattr(model, "state_dict") else [model.model.diffusion_model, model.first_stage_model, *texts]
     for part in parts:
-        for name, tensor in sorted(part.state_dict().items()):
+        for name, tensor in sorted(part.named_parameters()):
             data = tensor.detach().cpu().contiguous()
-            found.update(name.encode() + (data.view(torch.uint8) if data.ndim else data).numpy().tobytes())
+            found.update(name.encode() + data.view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

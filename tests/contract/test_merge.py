@@ -238,6 +238,16 @@ def test_a_hires_checkpoint_stays_as_it_is_unless_asked(host):
     assert pixels(host, **hires) == alone
 
 
+def test_a_refiner_stays_as_it_is_unless_asked(host):
+    fields = {"refiner_checkpoint": SECOND, "refiner_switch_at": 0.5}
+    if host.ask({**JOB, **fields}).status_code != 200:
+        pytest.skip("this host has no refiner")
+    half = {**HALF, "te": 0, "exclude": "M00"}  # what the second checkpoint has of its own
+    pictures = [pixels(host, *args, **fields) for args in ((), (half,), ({**half, "everywhere": True},))]
+    assert len(set(pictures)) == 3
+    assert [pixels(host, *args, **fields) for args in ((half,), ())] == [pictures[1], pictures[0]]
+
+
 def test_the_hires_pass_may_have_a_recipe_of_its_own(host):
     hires = {**HIRES, "hr_second_pass_steps": 2}
     same = pixels(host, HALF, **hires)
@@ -317,6 +327,28 @@ def test_another_vae_is_not_taken_for_the_merged_one(host, plain):
     both = pixels(host, args, **pale)
     assert len({plain[0], alone, own, both}) == 4
     assert (pixels(host, args), pixels(host, **pale), pixels(host)) == (own, alone, plain[0])
+
+
+def test_fp8_storage_holds_what_the_baked_file_would(host, plain):
+    if "fp8_storage" not in host.get("/sdapi/v1/options"):
+        pytest.skip("this host has no fp8 storage")
+
+    def store(storage, **options):
+        """A1111 rounds the noise schedule of the model that is loaded meanwhile, not that of the next one."""
+        host.post("/sdapi/v1/options", {"fp8_storage": storage, **options})
+        pixels(host, **checkpoint(SECOND))
+
+    try:
+        for cached in (False, True):
+            store("Enable", cache_fp16_weight=cached)
+            alone, before = pixels(host), weights(host)
+            live = pixels(host, FULL), pixels(host, FULL, prompt=WITH_LORA)
+            assert pixels(host) == alone != plain[0] and weights(host) == before
+            fields = checkpoint("baked")
+            assert live == (pixels(host, **fields), pixels(host, prompt=WITH_LORA, **fields))
+            store("Disable")
+    finally:
+        store("Disable")
 
 
 def test_reload_ui_restores_the_model(host, plain):

@@ -216,15 +216,13 @@ def apply(p: Any, hires: bool) -> None:
     """Merge what a pass begins with; an error is told, and the pass has the model as it was loaded."""
     global run
     run = Run((), _file())
-    try:
+    with _told(p):
         recipe = wanted(p, hires)
         if recipe != Recipe() and _is_ours(p):
             refuse_other_unet()
             note(p, recipe)
             run = Run(recipe.run(max(steps_taken(p, hires), 1), STATES), _file())
-    except PrismError as error:
-        _fail(p, error)
-    if run.recipes and any(one != Recipe() for one in run.recipes):
+    if any(one != Recipe() for one in run.recipes):
         _write(p, run.recipes[0])
     else:
         models.restore(shared.sd_model)
@@ -232,20 +230,24 @@ def apply(p: Any, hires: bool) -> None:
 
 
 def _write(p: Any, recipe: Recipe) -> None:
-    try:
-        plan = models.merge(shared.sd_model, recipe)
-    except PrismError as error:
-        _fail(p, error)
-        return
-    for text in plan.notes:
-        host.remark(p, text)
+    with _told(p):
+        for text in models.merge(shared.sd_model, recipe).notes:
+            host.remark(p, text)
 
 
-def _fail(p: Any, error: PrismError) -> None:
+@contextmanager
+def _told(p: Any) -> Iterator[None]:
+    """An error is told under the picture, for hosts pass over those of scripts; the model is as it was loaded."""
     global run
-    run = Run((), _file())
-    models.restore(shared.sd_model)
-    host.fail(p, error)
+    try:
+        yield
+    except Exception as error:
+        run = Run((), _file())
+        p.extra_generation_params.pop(MODELS, None)
+        host.fail(p, error)
+        models.restore(shared.sd_model)
+        if not isinstance(error, PrismError):
+            raise
 
 
 def wanted(p: Any, hires: bool) -> Recipe:

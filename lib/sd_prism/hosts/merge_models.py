@@ -174,11 +174,12 @@ def _alike(live: Tensor, stored: Tensor) -> bool:
 
 
 def _sample(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The first and the last row, as a host keeps them that holds `dtype`."""
     rows = tensor.detach().reshape(1, -1) if tensor.dim() < 2 else tensor.detach()
-    ends = torch.cat([rows[:1].flatten(), rows[-1:].flatten()]).to("cpu", copy=True)
+    ends = [end.flatten().to("cpu", copy=True) for end in (rows[:1], rows[-1:])]
     if dtype in STORAGE:
-        ends = ends.to(computed())
-    return ends.to(dtype or ends.dtype).float()
+        ends = [end.to(computed()) for end in ends]
+    return torch.cat([end.to(dtype or end.dtype).float() for end in ends])
 
 
 @dataclass

@@ -84,7 +84,12 @@ class Weights(Mapping[str, Tensor]):
         self._staged.clear()
 
     def _stage(self, name: str, tensor: Tensor) -> Tensor:
-        return self._staged.setdefault(name, torch.empty(tensor.shape, dtype=computed()))
+        """A copy of what it holds, so that one that is not written to after all changes nothing."""
+        if name not in self._staged:
+            place = self._places[name]
+            finer = getattr(self._module(place), f"fp16_{place.name}", tensor)
+            self._staged[name] = finer.to("cpu", computed(), copy=True)
+        return self._staged[name]
 
     def _owners(self, name: str) -> Iterator[nn.Module]:
         """The module that has a parameter, and the attention whose part it may be, for networks count that as one."""
