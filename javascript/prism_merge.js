@@ -9,6 +9,7 @@
   const TEXTS = ["weights", "blocks", "te", "vae"];
   const FLAT = "Flat", BASE = "BASE";
   const LOWEST = -1, HIGHEST = 2; // of bars; texts may say more
+  const THIN = 0.02; // part of a bar that is drawn for a weight of 0
   const STEP = 0.05, FINE = 0.01, COARSE = 0.2;
   const GAPS = ["IN00", "M00", "OUT00", "TIME_EMBED", "LABEL_EMB", "EMBED", "OUT", "VAE"];
   const SHORT = { TIME_EMBED: "TIME", LABEL_EMB: "LABEL", CLIP_EMB: "CLIP", OUT: "LAST", BASE: "TEXT" };
@@ -267,7 +268,7 @@
     }
 
     show(bar, label, own) {
-      const level = this.levels[label] ?? 0, [low, high] = this.scale, of = (share) => `${(share / (high - low)) * 100}%`;
+      const level = this.levels[label] ?? 0, [low, high] = this.scale;
       const follows = !own.has(label) && !facts.model.spine.includes(label) && this.isSpread;
       const size = facts.sizes[label] ? `, ${(facts.sizes[label] / 1e6).toFixed(1)} MB` : "";
       const name = bar.getAttribute("aria-label");
@@ -276,9 +277,8 @@
       bar.setAttribute("aria-valuenow", shared.round(level));
       bar.title = `${name}${size}${follows && label !== BASE ? `; goes along with ${shared.leader(label, facts.model)}` : ""}`;
       bar.classList.toggle("prism-bar-follows", Boolean(follows));
-      Object.assign(bar.querySelector(".prism-fill").style, {
-        bottom: of(Math.min(level, 0) - low), height: of(Math.abs(level)),
-      });
+      const from = (Math.min(level, 0) - low) / (high - low), height = Math.max(Math.abs(level) / (high - low), THIN);
+      bar.querySelector(".prism-fill").style.transform = `translateY(${-from * 100}%) scaleY(${height})`;
     }
 
     // Whether the weights come from a list or preset, along which the outer blocks go.
