@@ -68,9 +68,14 @@
       return Object.fromEntries(SETTINGS.map((name) => [name, this.value(name)]).filter(([, value]) => value !== undefined));
     }
 
-    // The registry changes with dialect, model and the user's files.
+    // What the registry depends on, besides model and the user's files.
+    get names() {
+      const { dialect = "", sets = "" } = this.settings;
+      return { tab: this.tab, dialect, sets };
+    }
+
     async load() {
-      const given = await this.ask(`registry?${new URLSearchParams({ dialect: this.settings.dialect ?? "" })}`);
+      const given = await this.ask(`registry?${new URLSearchParams(this.names)}`);
       const known = given && this.registry?.digest === given.digest && this.registry.chosen === given.chosen;
       if (given && !known) this.registry = shared.registryOf(given);
     }
@@ -157,7 +162,8 @@
       const { value, selectionStart: at, selectionEnd: end } = area;
       const now = at === end && panel.registry && !rivalIsOpen() && writing(value, at, panel.registry);
       if (!now) return this.close();
-      const entries = await this.ask(`complete?${new URLSearchParams({ namespace: now.namespace, typed: now.typed })}`);
+      const asked = new URLSearchParams({ ...panel.names, namespace: now.namespace, typed: now.typed });
+      const entries = await this.ask(`complete?${asked}`);
       const stale = area.value !== value || area.selectionStart !== at || document.activeElement !== area;
       if (!entries || stale || rivalIsOpen()) return stale ? undefined : this.close();
       return popup.open(area, now.start, entries, ({ value: chosen }) => this.take(chosen, now.start));

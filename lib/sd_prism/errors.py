@@ -17,7 +17,8 @@ class UnknownName(PrismError):
         names = list(known)
         self.kind, self.given, self.known = kind, given, names
         folded = {name.casefold(): name for name in names}
-        near = difflib.get_close_matches(str(given).casefold()[:200], folded, n=1, cutoff=0.4)
+        written = "" if given is None else str(given).casefold()[:200]
+        near = difflib.get_close_matches(written, folded, n=1, cutoff=0.4)
         hint = f'; did you mean "{folded[near[0]]}"?' if near else "."
         shown = str(given) if len(str(given)) <= 80 else f"{str(given)[:77]}..."
         listed = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")

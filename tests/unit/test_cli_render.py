@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sd_prism.settings import NAMESPACES
 from sd_prism.studio import cli
 
 LIB = Path(cli.__file__).parents[2]
@@ -38,6 +39,34 @@ def test_remarks_go_to_stderr(capsys):
     code, out, err = said(capsys, "speceis:seal, species:dog")
     assert code == 0 and out.startswith("speceis:seal")
     assert err.startswith("prism: prompt 0 to") and "species" in err
+    assert 'did you mean "species"' in said(capsys, "speceis:seal")[2]  # without a tag beside it too
+
+
+@pytest.mark.parametrize(
+    "argv", [["-species:dog"], ["--", "-species:dog"], ["a cat", "--negative", "-species:dog"]], ids=" ".join
+)
+def test_a_text_may_begin_with_a_minus(capsys, argv):
+    code, out, err = said(capsys, *argv)
+    assert (code, err) == (0, "") and out.endswith("\nspecies\\:dog\n") is ("a cat" not in argv)
+
+
+def test_a_drawn_prompt_may_begin_with_a_minus_too():
+    args = cli.parser().parse_args(["generate", *(f" {one}" for one in ["-species:dog"]), "--seed", "-1"])
+    assert (args.prompt, args.seed) == ("-species:dog", -1)
+
+
+def test_every_setting_of_rendering_is_an_option(capsys, tmp_path):
+    assert set(cli.RENDER) < set(NAMESPACES.names)
+    texts = {"--window": "species=0-0.6", "--order": "alphabetical", "--replace": "species:dog"}
+    argv = ["species:seal, a cat", *(part for pair in texts.items() for part in pair)]
+    assert said(capsys, *argv)[1] == "[species\\:dog::0.6], a cat\n"
+    assert "BREAK" in said(capsys, "a cat, species:seal", "--isolate", "species")[1]
+    assert "singer" in said(capsys, "species:seal", "--anti")[1]
+    own = tmp_path / "own.json"
+    own.write_text('{"mood": {}}', encoding="utf8")
+    assert said(capsys, "mood:calm", "--registry", str(own))[1] == "mood\\:calm\n"
+    code, out, err = said(capsys, "mood:calm", "--registry", str(tmp_path / "none.json"))
+    assert (code, out) == (2, "") and "none.json is no file" in err
 
 
 def test_json_says_what_became_of_every_tag(capsys):
@@ -60,7 +89,7 @@ def test_json_says_what_became_of_every_tag(capsys):
 @pytest.mark.parametrize(
     ("option", "value", "text"),
     [
-        ("--dialect", "sygl", 'did you mean "sygil"'),
+        ("--dialect", "sygl", 'did you mean "Sygil"'),
         ("--target", "a111", 'did you mean "a1111"'),
         ("--strength", "speceis=2", 'did you mean "species"'),
         ("--strength", "species=9", "must lie between 0 and 4"),

@@ -154,7 +154,12 @@ def test_a_score_must_be_greater_than_the_threshold(dialect, name, threshold, ab
     ("sote", "quality", "0.76", "great quality"),
     ("sygil", "quality", "0.76", "great quality"), ("sd1", "aesthetic", "0.93", "extremely aesthetic"),
     ("danbooru", "quality", "0.99", "best quality"),
-    ("sote", "aesthetic", "7", "7 aesthetic"), ("sote", "aesthetic", "extremely", "extremely aesthetic"),
+    ("sote", "aesthetic", "7.5", "aesthetic"), ("sote", "aesthetic", "1.5", "displeasing"),
+    ("animagine", "aesthetic", "99", "very aesthetic"), ("sote", "aesthetic", "-1", "very displeasing"),
+    ("sote", "quality", "9", "best quality"), ("animagine", "quality", "8", "great quality"),
+    ("danbooru", "quality", "99", "masterpiece, best quality"), ("sd1", "quality", "-1", "worst quality"),
+    ("pony", "quality", "9", CHAIN), ("pony", "quality", "-1", "score_4"),
+    ("sote", "aesthetic", "extremely", "extremely aesthetic"),
     ("sote", "aesthetic", "very displeasing", "very displeasing"), ("sote", "aesthetic", "aesthetic", "aesthetic"),
 ])  # fmt: skip
 def test_scores_from_0_to_1(dialect, name, value, expected):
@@ -187,7 +192,7 @@ def test_a_year_is_its_number_elsewhere(dialect):
     ("9", CHAIN), ("10", CHAIN), ("9.5", CHAIN), ("8.9", CHAIN.replace("score_9, score_8_up", "score_8")),
     ("7", "score_7, score_6_up, score_5_up, score_4_up"), ("6", "score_6, score_5_up, score_4_up"),
     ("5", "score_5, score_4_up"), ("4", "score_4"), ("3", "score_4"), ("0", "score_4"), ("9" * 400, CHAIN),
-    ("score_9", "score 9"),
+    ("score_9", "score 9"), ("8_up", "score_8_up"), ("8 Up", "score_8_up"), ("round_up", "round up"),
 ])  # fmt: skip
 def test_ponys_chain(score, expected):
     assert text("pony", "score", score) == expected
@@ -197,7 +202,7 @@ def test_ponys_chain(score, expected):
     ("sote", "9", "best quality"), ("sote", "10", "best quality"), ("sote", "8", "high quality"),
     ("sote", "6", "medium quality"), ("sote", "2.9", "worst quality"), ("sote", "-1", "worst quality"),
     ("danbooru", "9.5", "masterpiece, best quality"), ("animagine", "8", "great quality"),
-    ("sd1", "7", "great quality"), ("sygil", "5", "normal quality"), ("sygil", "high", "high"),
+    ("sote", "8_up", "high quality"), ("sd1", "7", "great quality"), ("sygil", "5", "normal quality"), ("sygil", "high", "high"),
 ])  # fmt: skip
 def test_a_score_is_a_quality_where_there_are_no_scores(dialect, score, expected):
     assert text(dialect, "score", score) == expected
@@ -424,3 +429,13 @@ def test_importing_it_loads_nothing_heavy_and_reads_no_data():
     )
     run = subprocess.run([sys.executable, "-c", code, str(LIB)], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[] []"
+
+
+def test_custom_text_of_several_tags_stays_several_tags():
+    assert text("danbooru", "custom", "Red Hat, blue dress") == "red_hat, blue_dress"
+
+
+def test_the_name_and_the_work_of_a_character_are_both_words():
+    assert text("sd1", "character", "Full_Name (some_work)") == "Full Name from some work"
+    assert text("sd1", "character", "full_name_(some_work)") == "full name from some work"
+    assert text("sd1", "character", "full_name") == "full name"

@@ -28,7 +28,7 @@ PREFIX = "/prism/v1/namespaces"
 LONGEST = 1_000_000  # characters of a prompt
 LARGEST = 16 * LONGEST  # bytes of a request: JSON may write a character in many
 MOST = 200  # completions
-NOT_JSON, TOO_LARGE, NOT_USABLE = 400, 413, 422
+NOT_USABLE = 422
 SHIPPED = Path(lexicon.__file__).with_name("data") / "lexicon"
 BOARDS = ("danbooru.csv", "e621.csv")  # the files of tagcomplete whose categories are namespaces
 
@@ -38,25 +38,37 @@ class Service:
     """What the routes answer from.
 
     Attributes:
-        registry: the namespaces of a dialect, by its name or title; "" is the one that a job would use now.
-        options: how a job would render now, with settings given by name; raises PrismError for a wrong one.
+        registry: the namespaces that a job with these settings, given by name, would have now.
+        options: how it would render; both raise PrismError for a wrong setting.
         values: for completion.
     """
 
-    registry: Callable[[str], Registry]
+    registry: Callable[[Mapping[str, Any]], Registry]
     options: Callable[[Mapping[str, Any]], Options]
     values: Shelf
 
 
 class Refused(Exception):
-    """A request that is answered with this status and text."""
+    """A request that is answered with this status and the error's text."""
 
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
+    status = NOT_USABLE
 
 
-def register(registry: Callable[[str], Registry], options: Callable[[Mapping[str, Any]], Options]) -> None:
+class NotJson(Refused):
+    status = 400
+
+
+class TooLarge(Refused):
+    status = 413
+
+
+class NotText(Refused):
+    """A field that must be a text."""
+
+
+def register(
+    registry: Callable[[Mapping[str, Any]], Registry], options: Callable[[Mapping[str, Any]], Options]
+) -> None:
     """Has the webui serve the routes on every app that it makes; for the two functions see `Service`."""
     service = Service(registry, options, Shelf(files))
     script_callbacks.on_app_started(lambda demo, app: add_routes(app, service))
@@ -75,16 +87,16 @@ def add_routes(app: FastAPI, service: Service) -> None:
     app.router.routes[:] = [one for one in app.router.routes if not getattr(one, "path", "").startswith(PREFIX)]
 
     def registry(request: Request) -> JSONResponse:
-        """The namespaces of ?dialect=, and every way to write their names."""
+        """The namespaces of ?dialect= and ?sets= on ?tab=, and every way to write their names."""
         service.values.prepare()  # a page that asks for this will ask for values next
-        return answered(lambda: json_form.registry(service.registry(request.query_params.get("dialect", ""))))
+        return answered(lambda: json_form.registry(service.registry(settings_of(request))))
 
     def complete(request: Request) -> JSONResponse:
-        """Values of ?namespace= for what was ?typed= so far, at most ?limit= of them."""
+        """Values of ?namespace= for what was ?typed= so far, at most ?limit= of them; settings as for the registry."""
         asked = request.query_params
         return answered(
             lambda: completions(
-                service.registry(asked.get("dialect", "")),
+                service.registry(settings_of(request)),
                 service.values.lexicon(),
                 asked.get("namespace", ""),
                 asked.get("typed", ""),
@@ -106,6 +118,11 @@ def add_routes(app: FastAPI, service: Service) -> None:
         ("render", render, "POST"),
     ):
         app.add_api_route(f"{PREFIX}/{name}", handler, methods=[method], tags=["Prism"], response_model=None)
+
+
+def settings_of(request: Request) -> dict[str, Any]:
+    """The settings in a request's address that say which namespaces there are."""
+    return {name: value for name, value in request.query_params.items() if name in ("dialect", "sets", "tab") and value}
 
 
 def answered(answer: Callable[[], Any]) -> JSONResponse:
@@ -155,7 +172,7 @@ async def body_of(request: Request) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > LARGEST:
-            raise Refused(TOO_LARGE, f"The request is larger than {LARGEST:,} bytes; send one prompt at a time")
+            raise TooLarge(f"The request is larger than {LARGEST:,} bytes; send one prompt at a time")
     return bytes(body)
 
 
@@ -164,15 +181,19 @@ def fields_of(body: bytes, texts: Sequence[str] = ("prompt", "negative")) -> dic
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(NOT_JSON, f"The request is no JSON: {error}") from error
+        raise NotJson(f"The request is no JSON: {error}") from error
     if not isinstance(given, dict):
-        raise Refused(NOT_JSON, 'The request must be a JSON object such as {"prompt": "species:seal"}')
+        raise NotJson('The request must be a JSON object such as {"prompt": "species:seal"}')
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise NotText(f"The request has half a character: {error.reason}; send whole surrogate pairs") from error
     for name in texts:
         text = given.setdefault(name, "")
         if not isinstance(text, str):
-            raise Refused(NOT_USABLE, f"{name} must be a text")
+            raise NotText(f"{name} must be a text")
         if len(text) > LONGEST:
-            raise Refused(TOO_LARGE, f"{name} has {len(text):,} characters; at most {LONGEST:,} are read")
+            raise TooLarge(f"{name} has {len(text):,} characters; at most {LONGEST:,} are read")
     return given
 
 
@@ -185,4 +206,4 @@ def rendered(service: Service, given: dict[str, Any]) -> dict[str, Any]:
     options = service.options(settings)
     if "target" in given:
         options = replace(options, target=given["target"])
-    return json_form.rendered(render_pair(given["prompt"], given["negative"], options))
+    return json_form.rendered(render_pair(given["prompt"], given["negative"], options), options)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from modules import script_callbacks
@@ -21,6 +22,7 @@ from . import binding, comments, fast_prompts, http, pasted, rendering, token_co
 from .webui import PanelHost
 
 RENDERED = {"Prism rendered prompt": "prompt", "Prism rendered negative prompt": "negative"}
+HIRES_RENDERED = {"Prism rendered hires prompt": "prompt", "Prism rendered hires negative prompt": "negative"}
 BATCH = "prompts", "negative_prompts"
 PARSE = "parse_extra_network_prompts"
 TOLD = 5  # remarks of one batch
@@ -48,7 +50,8 @@ def register() -> None:
 def ui(script: Any) -> list[Any]:
     from ..panels import namespaces
 
-    components = namespaces.build(script.elem_id, rendering.tell)
+    tab = "img2img" if script.is_img2img else "txt2img"
+    components = namespaces.build(script.elem_id, partial(rendering.loaded, tab), partial(rendering.moved, tab))
     script.infotext_fields = host.paste_fields(components)
     script.paste_field_names = [NAMESPACES.title]
     return components
@@ -65,7 +68,7 @@ def before_process(p: Any, args: Sequence[object]) -> None:
 def process(p: Any, args: Sequence[object]) -> None:
     """Start of a job. Others cut comments out after this hook, styles joined."""
     binding.release()
-    for key in RENDERED:
+    for key in (*RENDERED, *HIRES_RENDERED):
         p.extra_generation_params.pop(key, None)
     values = host.begin(p, args)
     if values is None:
@@ -99,6 +102,7 @@ def before_batch(p: Any, number: int) -> None:
     pairs = rendered(p.prompts, p.negative_prompts, options)
     hires = hires_rendered(p, batch, replace(options, hires=True))
     note(p, values, registry.digest, pairs, hires)
+    show(p, batch, values["show_rendered"], pairs, hires)
     p.prompts[:] = [one.prompt for one in pairs]
     p.negative_prompts[:] = [one.negative for one in pairs]
     if hires:
@@ -149,14 +153,37 @@ def note(p: Any, values: dict[str, Value], digest: str, pairs: list[Rendered], h
         params.pop(NAMESPACES.title, None)
     else:
         params[NAMESPACES.title] = f"{infotext.dumps(NAMESPACES, values)}; registry={digest}"
-    for key, side in RENDERED.items():
-        given = p.prompts if side == "prompt" else p.negative_prompts
-        texts = [plain(getattr(one, side)) for one in pairs]
-        if values["show_rendered"] and texts != given:
-            # one entry for each picture of this batch, as the host counts
-            params[key] = [text if text != was else None for text, was in zip(texts, given)]
-        else:
-            params.pop(key, None)
     lints = dict.fromkeys(lint.message for one in both for _, lint in one.lints)
     for message in list(lints)[:TOLD]:
         host.remark(p, message)
+
+
+def show(p: Any, batch: slice, wanted: Value, pairs: list[Rendered], hires: list[Rendered]) -> None:
+    """What the model was told, in the infotext where it is wanted and is not told there already.
+
+    One entry for each picture of this batch, as the host counts.
+    """
+    given = {"prompt": p.prompts, "negative": p.negative_prompts}
+    first = {side: spoken(pairs, side, given[side]) for side in given}
+    told = {key: changed(first[side]) for key, side in RENDERED.items()}
+    if hires:
+        given = {"prompt": p.all_hr_prompts[batch], "negative": p.all_hr_negative_prompts[batch]}
+        second = {side: spoken(hires, side, given[side]) for side in given}
+        told |= {key: changed(second[side], first[side]) for key, side in HIRES_RENDERED.items()}
+    for key in (*RENDERED, *HIRES_RENDERED):
+        if wanted and any(told.get(key, ())):
+            p.extra_generation_params[key] = told[key]
+        else:
+            p.extra_generation_params.pop(key, None)
+
+
+def spoken(pairs: Sequence[Rendered], side: str, given: Sequence[str]) -> list[tuple[str, str]]:
+    """Each picture's text as it was given and as the model is told it."""
+    return [(was, plain(getattr(one, side))) for one, was in zip(pairs, given)]
+
+
+def changed(texts: Sequence[tuple[str, str]], before: Sequence[tuple[str, str]] = ()) -> list[str | None]:
+    """What the model is told where that is not the given text; None also where it is as in the pass before."""
+    return [
+        None if was == text or earlier == (was, text) else text for (was, text), earlier in zip_longest(texts, before)
+    ]

@@ -16,8 +16,7 @@ from .webui import log
 NEGATIVE = "Negative prompt:"
 PARAMETERS = "\nPrism a: 1, Prism b: 1, Prism c: 1"  # a last line of three, which is what hosts look for
 DIGEST = re.compile(r"; registry=([0-9a-f]{8})")
-PROMPT_SYNTAX = re.compile(r"<\w+:[^<>]*>|:\s*[\d.]+\s*[)\]]")  # networks and weights
-KEY = re.compile(r"\w\s*[:：]")
+REAL = re.compile(r"(?:^|,)\s*(?:Steps|Sampler):")
 
 
 def on_paste(text: str, params: dict[str, Any]) -> None:
@@ -30,11 +29,11 @@ def on_paste(text: str, params: dict[str, Any]) -> None:
 
 
 def repair(text: str, params: dict[str, Any]) -> None:
-    """Gives a prompt back what a host empties it of where its last line is all tags.
+    """Gives a prompt back what a host empties it of where its last line has tags.
 
     From the text itself, because words between those tags are nowhere in `params`.
     """
-    if not all_tags(text.strip().rpartition("\n")[2]) or {"Steps", "Sampler"} <= params.keys():
+    if {"Steps", "Sampler"} <= params.keys() or not is_prompt(text.strip().rpartition("\n")[2]):
         return
     from modules.infotext_utils import parse_generation_parameters
 
@@ -52,12 +51,12 @@ def compare(params: dict[str, Any]) -> None:
         log.warning("%s: the pasted picture was made with other namespaces; it may differ", NAMESPACES.title)
 
 
-def all_tags(line: str) -> bool:
-    """Whether a line has tags, and nothing else that looks like `key: value`."""
+def is_prompt(line: str) -> bool:
+    """Whether a line has tags, and between them neither steps nor a sampler."""
     line = line.strip().removeprefix(NEGATIVE)
     tags = scan(line, Registry.of(*DEFAULT_SETS, "sote", files=user_files())).tags
     rest, end = [], 0
     for tag in tags:
         rest.append(line[end : tag.start])
         end = tag.end
-    return bool(tags) and not KEY.search(PROMPT_SYNTAX.sub("", "".join([*rest, line[end:]])))
+    return bool(tags) and not REAL.search("".join([*rest, line[end:]]))

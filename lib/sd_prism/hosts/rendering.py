@@ -10,42 +10,52 @@ from modules import paths, prompt_parser, shared
 
 from ..errors import PrismError
 from ..namespaces.detect import detect
-from ..namespaces.registry import Registry, for_dialect
+from ..namespaces.registry import Registry
 from ..namespaces.render import Options
 from ..settings import AUTOMATIC, NAMESPACES, Value
-from ..settings.namespaces import ORDERS, TITLES, by_namespace, dialect_of, names, replacements, strengths, windows
+from ..settings.namespaces import TITLES, options, registry
 from .webui import family, loaded_model
 
-PASS = "pass"
 SD_NEXT = {"native": "sdnext", "a1111": "sdnext_a1111"}
 
-panel: dict[str, Value] = NAMESPACES.read({"enabled": False})
-"""The values of the panel that was last moved on a page."""
+OFF: dict[str, Value] = NAMESPACES.read({"enabled": False})
+panels = {"img2img": OFF, "txt2img": OFF}
+"""What the page's panels show, by tab; the one that was moved last comes last."""
 
 
-def tell(*values: Value) -> None:
-    """The page's panel has these values now."""
-    global panel
+def loaded(tab: str, *values: Value) -> None:
+    """The panel of a tab shows these values on a page that opens."""
     try:
-        panel = NAMESPACES.read(values)
+        panels[tab] = NAMESPACES.read(values)
     except PrismError:  # half a word is no error while it is being typed
-        panel = {**panel, "enabled": False}
+        panels[tab] = {**panels[tab], "enabled": False}
 
 
-def registry_now(dialect: str) -> Registry:
-    """The namespaces of a dialect, by its name or title; of "" those that a job of the page's panel would have."""
-    return registry_of(values_now({"dialect": dialect} if dialect else {}))
+def moved(tab: str, *values: Value) -> None:
+    """The panel of a tab shows these values since it was moved."""
+    panels[tab] = panels.pop(tab)
+    loaded(tab, *values)
+
+
+def panel() -> dict[str, Value]:
+    """The values of the panel that was moved last, on whichever tab."""
+    return next(reversed(panels.values()))
+
+
+def registry_now(given: Mapping[str, Any]) -> Registry:
+    """The namespaces that a job with these settings would have; for them see `values_now`."""
+    return registry_of(values_now(given))
 
 
 def options_now(given: Mapping[str, Any]) -> Options:
-    """How a job of the page's panel would be rendered, with these settings over the panel's."""
-    values = values_now({name: value for name, value in given.items() if name != "tab"})
-    return options_of(values)
+    """How a job with these settings would be rendered; for them see `values_now`."""
+    return options_of(values_now(given))
 
 
 def values_now(given: Mapping[str, Any]) -> dict[str, Value]:
-    """The values of a job of the page's panel, with these settings over them, the panel on."""
-    return resolved(NAMESPACES.read({**panel, "enabled": True, **given}))
+    """The values of a job with these settings: over those of the panel of "tab", else over the defaults, as by API."""
+    settings = {name: value for name, value in given.items() if name != "tab"}
+    return resolved(NAMESPACES.over(panels.get(str(given.get("tab")), OFF), settings))
 
 
 def resolved(values: dict[str, Value]) -> dict[str, Value]:
@@ -76,24 +86,10 @@ def target() -> str:
 
 
 def registry_of(values: Mapping[str, Value]) -> Registry:
-    """The namespaces of these settings: the sets that they name, else those that their dialect wants."""
-    dialect, sets = dialect_of(values["dialect"]), names(str(values["sets"]))
-    if sets:
-        return Registry.of(*sets, files=user_files())
-    return for_dialect(dialect or PASS, files=user_files(), chosen=dialect is not None)
+    """The namespaces of these settings, with the user's own."""
+    return registry(values, user_files())
 
 
 def options_of(values: Mapping[str, Value]) -> Options:
     """These settings as the renderer takes them."""
-    registry = registry_of(values)
-    return Options(
-        dialect=dialect_of(values["dialect"]) or PASS,
-        target=target(),
-        registry=registry,
-        strength=by_namespace(strengths(str(values["strength"])), registry),
-        window=by_namespace(windows(str(values["window"])), registry),
-        order=ORDERS[str(values["order"])],
-        anti=bool(values["anti"]),
-        isolate=frozenset(by_namespace(dict.fromkeys(names(str(values["isolate"]))), registry)),
-        replace=by_namespace(replacements(str(values["replace"])), registry),
-    )
+    return options(values, target(), user_files())

@@ -1,4 +1,7 @@
-"""The host's token counter counts what will be encoded: prompts as the page's panel would have them rendered."""
+"""The host's token counter counts what will be encoded: prompts as the page's panel would have them rendered.
+
+A host does not say for which tab it counts, so the panel that was moved last stands for both.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,15 @@ def register() -> None:
 
 def before_comments(params: Any) -> None:
     with contextlib.suppress(PrismError):  # the job tells
-        if rendering.panel["enabled"]:
-            params.prompt = comments.hide(params.prompt, rendering.registry_now(""))
+        values = rendering.panel()
+        if values["enabled"]:
+            params.prompt = comments.hide(params.prompt, rendering.registry_of(rendering.resolved(values)))
 
 
 def after_comments(params: Any) -> None:
     """Renders the prompt with its styles, which the host would add later."""
-    if not rendering.panel["enabled"]:
+    values = rendering.panel()
+    if not values["enabled"]:
         return
     if shared.opts.include_styles_into_token_counters:
         known = shared.prompt_styles
@@ -34,7 +39,7 @@ def after_comments(params: Any) -> None:
         params.prompt, params.styles = add(params.prompt, params.styles), []
     params.prompt = comments.show(params.prompt)
     try:
-        options = rendering.options_now({})
+        options = rendering.options_of(rendering.resolved(values))
     except PrismError:
         return
     if params.is_positive:

@@ -14,7 +14,7 @@ from modules import script_callbacks, scripts, sd_models
 
 from .. import infotext
 from ..errors import PrismError
-from ..settings import CUSTOM, Field, Panel, Value
+from ..settings import Field, Panel, Value
 from .undo import undo
 
 log = logging.getLogger("prism")
@@ -80,10 +80,7 @@ class PanelHost:
             return values
         if not self.panel["enabled"].check(cell.get("enabled", True), self.panel.title):
             return {"enabled": False}
-        if str(cell.get("preset", CUSTOM)).casefold() != CUSTOM.casefold():
-            # the preset's own values, not the panel's
-            values = {name: value for name, value in values.items() if name not in self.panel.filled}
-        return self.panel.read({**values, "enabled": True, **cell}, family)
+        return self.panel.over(values, cell, family)
 
     def current(self, p: Any) -> dict[str, Value] | None:
         return getattr(p, self.attribute, None)

@@ -27,8 +27,8 @@ HASHES: Mapping[str, str] = {
 class Known:
     """A dialect, a pattern of its checkpoints' names, and the families it is for (none: any).
 
-    Names are compared in lower case, their words parted by one blank: `autismmixPony_v2` has three. `inherited`: what was trained from such a
-    checkpoint speaks the dialect too.
+    Names are compared in lower case, their words parted by one blank: `autismmixPony_v2` has three. `inherited`: what
+    was trained from such a checkpoint speaks the dialect too.
     """
 
     dialect: str

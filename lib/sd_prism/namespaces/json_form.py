@@ -5,10 +5,12 @@ Positions are code points of the text that was given.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from .registry import Registry
-from .render import Rendered
+from .render import Options, Rendered
+from .scanner import Lint, scan
 
 SHOWN = ("color", "parens", "brackets", "domain", "ratio", "type", "multi", "values")
 
@@ -23,7 +25,15 @@ def registry(found: Registry) -> dict[str, Any]:
     }
 
 
-def rendered(found: Rendered) -> dict[str, Any]:
+def lints(found: Rendered, options: Options) -> Iterable[tuple[str, Lint]]:
+    """The remarks by side. Where no tag was found nothing was scanned for them, but a name may be misspelt."""
+    if found.sides:
+        return found.lints
+    texts = ("prompt", found.prompt), ("negative", found.negative)
+    return [(side, lint) for side, text in texts for lint in scan(text, options.registry).lints]
+
+
+def rendered(found: Rendered, options: Options) -> dict[str, Any]:
     """Both prompts, what each tag became and where, and the remarks."""
     return {
         "prompt": found.prompt,
@@ -49,6 +59,6 @@ def rendered(found: Rendered) -> dict[str, Any]:
                 "message": lint.message,
                 "fix": lint.fix,
             }
-            for side, lint in found.lints
+            for side, lint in lints(found, options)
         ],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,14 @@ def switch(label: str, elem_id: str) -> Iterator[Any]:
     else:
         with InputAccordion(False, label=label, elem_id=elem_id) as enabled:
             yield enabled
+
+
+def on_load(act: Callable[..., None], components: list[Any]) -> None:
+    """Has a page that opens tell the values of components."""
+    from gradio.context import Context
+
+    assert Context.root_block is not None, "components are drawn on a page"
+    Context.root_block.load(act, components, [], show_progress="hidden")
 
 
 def tool_button(text: str, elem_id: str) -> Any:

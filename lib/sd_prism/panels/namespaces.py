@@ -8,14 +8,17 @@ from typing import Any
 import gradio as gr
 
 from ..settings import NAMESPACES
-from .compat import switch
+from .compat import on_load, switch
 from .controls import ElemId, control, preset_menu, wire_presets
 
 ADVANCED = ("anti", "show_rendered"), ("order",), ("bind", "bind_schedule"), ("window", "isolate"), ("replace", "sets")
 
 
-def build(elem_id: ElemId, tell: Callable[..., None]) -> list[Any]:
-    """Draws the panel; the components in the order of the declaration. `tell` hears all their values at any change."""
+def build(elem_id: ElemId, loaded: Callable[..., None], moved: Callable[..., None]) -> list[Any]:
+    """Draws the panel; the components in the order of the declaration.
+
+    `loaded` hears all their values when a page opens, `moved` at any change.
+    """
     made: dict[str, Any] = {}
     with switch(NAMESPACES.title, elem_id("panel")) as made["enabled"]:
         with gr.Row(elem_classes=["prism"]):
@@ -30,5 +33,6 @@ def build(elem_id: ElemId, tell: Callable[..., None]) -> list[Any]:
         wire_presets(NAMESPACES, made)
     components = [made[name] for name in NAMESPACES.names]
     for component in components:
-        component.change(tell, components, [], show_progress="hidden")
+        component.change(moved, components, [], show_progress="hidden")
+    on_load(loaded, components)
     return components

@@ -78,7 +78,8 @@ class Field:
         }
         text = str(value).casefold()
         if text not in words:
-            raise PrismError(f'{self.label} is "{value}"; it must be true or false ({where})')
+            place = "" if where == self.label else f" ({where})"
+            raise PrismError(f'{self.label} is "{value}"; it must be true or false{place}')
         return words[text]
 
     def _number(self, value: object, where: str) -> int | float:
@@ -153,6 +154,14 @@ class Panel:
         preset = str(self["preset"].check(given["preset"], self.title)) if "preset" in given else CUSTOM
         filled = self.filled if preset == AUTOMATIC else self.presets.get(preset, {})
         return self._fill({name: value for name, value in given.items() if name not in filled}, family)
+
+    def over(
+        self, values: Mapping[str, Value], given: Mapping[str, object], family: str | None = None
+    ) -> dict[str, Value]:
+        """Values with given ones over them, the panel on; a given preset's own values come between the two."""
+        if str(given.get("preset", CUSTOM)).casefold() != CUSTOM.casefold():
+            values = {name: value for name, value in values.items() if name not in self.filled}
+        return self.read({**values, "enabled": True, **given}, family)
 
     @property
     def filled(self) -> tuple[str, ...]:

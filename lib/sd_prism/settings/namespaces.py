@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import OutOfRange, PrismError, UnknownName
 from ..namespaces.dialects import DIALECTS
-from ..namespaces.registry import SETS, Registry
+from ..namespaces.registry import SETS, Registry, for_dialect
+from ..namespaces.render import Options
 from ..schedule import Curve, short
 from .base import AUTOMATIC, CUSTOM, Field, Panel, Value
 
 T = TypeVar("T")
+PASS = "pass"
 EVERY = "*"
 """Stands for all namespaces that are not named themselves."""
 STRENGTHS = 0.0, 4.0
@@ -24,12 +27,12 @@ TAG = re.compile(r'\s*([^\W\d][\w -]*?)\s*:\s*("(?:[^"\\]|\\.)*"|[^",][^,]*?)\s*
 
 def strengths(text: str) -> dict[str, float]:
     """Weights by namespace, from "species=1.2 studio=0.8"; a lone number is for EVERY one."""
-    return {name: _number(value, *STRENGTHS, text) for name, value in _items(text)}
+    return {name: _number(name, value, *STRENGTHS, text) for name, value in _items(text)}
 
 
 def binds(text: str) -> dict[str, float]:
     """As `strengths`, from 0 to 1."""
-    return {name: _number(value, 0.0, 1.0, text) for name, value in _items(text)}
+    return {name: _number(name, value, 0.0, 1.0, text) for name, value in _items(text)}
 
 
 def windows(text: str) -> dict[str, tuple[float, float]]:
@@ -39,7 +42,7 @@ def windows(text: str) -> dict[str, tuple[float, float]]:
         start, dash, stop = value.partition("-")
         if not dash:
             raise PrismError(f'"{value}" says no end; write a start and an end from 0 to 1, such as species=0-0.6')
-        begin, end = (_number(one, 0.0, 1.0, text) for one in (start, stop))
+        begin, end = (_number(name, one, 0.0, 1.0, text) for one in (start, stop))
         if begin >= end:
             raise PrismError(f'"{value}" ends before it starts; exchange the two numbers')
         found[name] = (begin, end)
@@ -91,13 +94,13 @@ def _items(text: str) -> list[tuple[str, str]]:
     return items
 
 
-def _number(text: str, low: float, high: float, whole: str) -> float:
+def _number(name: str, text: str, low: float, high: float, whole: str) -> float:
     try:
         number = float(text)
     except ValueError:
         raise PrismError(f'"{text}" in "{whole[:80]}" is no number') from None
     if not low <= number <= high:
-        raise OutOfRange("a value", number, low, high, whole[:80])
+        raise OutOfRange("the value of all tags" if name == EVERY else name, number, low, high, whole[:80])
     return number
 
 
@@ -107,6 +110,10 @@ def _written(pairs: Mapping[str, str]) -> str:
 
 def _numbers(read: Callable[[str], dict[str, float]]) -> Callable[[str], str]:
     return lambda text: _written({name: short(number) for name, number in read(text).items()})
+
+
+def _binds(text: str) -> str:
+    return _numbers(binds)(text) if any(binds(text).values()) else ""
 
 
 def _windows(text: str) -> str:
@@ -130,6 +137,30 @@ def _replacements(text: str) -> str:
 def dialect_of(title: Value) -> str | None:
     """A dialect's name; None for the automatic one."""
     return next((name for name, known in TITLES.items() if known == title), None)
+
+
+def registry(values: Mapping[str, Value], files: Iterable[Path] = ()) -> Registry:
+    """The namespaces of these settings: the sets that they name, else those that their dialect wants; files add."""
+    dialect, sets = dialect_of(values["dialect"]), names(str(values["sets"]))
+    if sets:
+        return Registry.of(*sets, files=files)
+    return for_dialect(dialect or PASS, files=files, chosen=dialect is not None)
+
+
+def options(values: Mapping[str, Value], target: str, files: Iterable[Path] = ()) -> Options:
+    """These settings as the renderer takes them, for a host's syntax."""
+    known = registry(values, files)
+    return Options(
+        dialect=dialect_of(values["dialect"]) or PASS,
+        target=target,
+        registry=known,
+        strength=by_namespace(strengths(str(values["strength"])), known),
+        window=by_namespace(windows(str(values["window"])), known),
+        order=ORDERS[str(values["order"])],
+        anti=bool(values["anti"]),
+        isolate=frozenset(by_namespace(dict.fromkeys(names(str(values["isolate"]))), known)),
+        replace=by_namespace(replacements(str(values["replace"])), known),
+    )
 
 
 def _text(name: str, label: str, doc: str, normal: Callable[[str], str]) -> Field:
@@ -200,7 +231,7 @@ NAMESPACES = Panel(
             "bind",
             "Bind",
             "How much of a tag's meaning comes from the tag encoded alone, 0 to 1, such as 0.4 or species=0.5.",
-            _numbers(binds),
+            _binds,
         ),
         _text(
             "bind_schedule",

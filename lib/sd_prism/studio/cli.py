@@ -6,6 +6,7 @@ import argparse
 import base64
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,16 +17,17 @@ from typing import Any
 
 from .. import doctor
 from ..errors import PrismError, UnknownName
-from ..settings import PANELS
+from ..settings import NAMESPACES, PANELS
 
 ROOT = Path(__file__).resolve().parents[3]
 WEBUIS = "PRISM_TEST_WEBUIS"  # a JSON list of {path, python, args}, for tests/contract
+MINUS = re.compile("-[^-].*[:：]")  # -species:dog is a text, which argparse takes for one only behind a blank
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command; a PrismError becomes one line on stderr and exit code 2."""
-    argv = list(argv)
+    argv = [f" {one}" if MINUS.match(one) else one for one in argv]
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         argv.insert(0, "studio")
     try:
@@ -56,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _common(studio)
 
     generate = commands.add_parser("generate", help="draw a picture without a browser")
-    generate.add_argument("prompt")
+    generate.add_argument("prompt", type=_text)
     for flag, kind, default, text in GENERATE:
         generate.add_argument(f"--{flag}", type=kind, default=default, help=text)
     generate.add_argument("--init-image", type=Path, help="a picture to start from")
@@ -70,11 +72,16 @@ def parser() -> argparse.ArgumentParser:
             group.add_argument(flag, **keywords)
 
     render = commands.add_parser("render", help="print a prompt as a model's text encoder should get it")
-    render.add_argument("prompt")
-    render.add_argument("--negative", default="", help="the negative prompt, printed on a second line")
-    render.add_argument("--dialect", help="how the model's training texts were written (default: as the prompt is)")
+    render.add_argument("prompt", type=_text)
+    render.add_argument("--negative", type=_text, default="", help="the negative prompt, printed on a second line")
     render.add_argument("--target", default="a1111", help="the program that will read it")
-    render.add_argument("--strength", default="", help="weights by namespace, such as species=1.2")
+    render.add_argument("--registry", type=Path, help="a JSON file of namespaces beside the shipped ones")
+    for name in RENDER:
+        one = NAMESPACES[name]
+        switch: dict[str, Any] = (
+            {"action": "store_true"} if isinstance(one.default, bool) else {"metavar": one.name.upper()}
+        )
+        render.add_argument(f"--{name}", default=one.default, help=one.doc, **switch)
     render.add_argument("--json", action="store_true", help="print what became of every tag as JSON")
 
     test = commands.add_parser("test", help="run every test; further options go to pytest", allow_abbrev=False)
@@ -112,9 +119,14 @@ def options_of(command: str) -> list[str]:
     return [flag for action in choices[command]._actions for flag in action.option_strings]
 
 
+def _text(text: str) -> str:
+    """A text without the blank before its minus; see MINUS."""
+    return text[1:] if MINUS.match(text, 1) else text
+
+
 # name, type, default, help of the picture's own settings; the names are those of the API
 GENERATE: tuple[tuple[str, Any, Any, str], ...] = (
-    ("negative-prompt", str, "", "what the picture must not show"),
+    ("negative-prompt", _text, "", "what the picture must not show"),
     ("sampler-name", str, "DPM++ 2M", "sampler"),
     ("scheduler", str, "Automatic", "noise schedule"),
     ("steps", int, 20, "sampling steps"),
@@ -136,6 +148,9 @@ GENERATE: tuple[tuple[str, Any, Any, str], ...] = (
     ("resize-mode", int, None, "how --init-image is made to fit: 0 stretch, 1 crop, 2 fill, 3 stretch latents"),
     ("mask-blur", int, None, "pixels over which the edge of --mask is soft"),
 )
+
+
+RENDER = ("dialect", "strength", "window", "anti", "isolate", "order", "replace", "sets")  # settings of NAMESPACES
 
 
 def _common(command: argparse.ArgumentParser) -> None:
@@ -214,25 +229,21 @@ def _generate(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def _render(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from ..namespaces import json_form
-    from ..namespaces.registry import for_dialect
-    from ..namespaces.render import Options, render_pair
-    from ..settings.namespaces import by_namespace, strengths
+    from ..namespaces.render import render_pair
+    from ..settings.namespaces import options
 
-    registry = for_dialect(args.dialect or "pass", chosen=args.dialect is not None)
-    options = Options(
-        dialect=args.dialect or "pass",
-        target=args.target,
-        registry=registry,
-        strength=by_namespace(strengths(args.strength), registry),
-    )
-    found = render_pair(args.prompt, args.negative, options)
+    if args.registry is not None and not args.registry.is_file():
+        raise PrismError(f"--registry {args.registry} is no file; name a JSON file of namespaces")
+    values = NAMESPACES.read({name: getattr(args, name) for name in RENDER})
+    wanted = options(values, args.target, [args.registry] if args.registry else [])
+    found = render_pair(args.prompt, args.negative, wanted)
     if args.json:
-        print(json.dumps(json_form.rendered(found), ensure_ascii=False, indent=2))
+        print(json.dumps(json_form.rendered(found, wanted), ensure_ascii=False, indent=2))
         return 0
     print(found.prompt)
     if found.negative:
         print(found.negative)
-    for side, lint in found.lints:
+    for side, lint in json_form.lints(found, wanted):
         print(f"prism: {side} {lint.start} to {lint.end}: {lint.message}", file=sys.stderr)
     return 0
 
