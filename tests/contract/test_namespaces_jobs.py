@@ -255,19 +255,27 @@ def pasted(host, text):
             "year:1990, species:dog, studio:dc",
         ),
         ("a\nb\nspecies:seal, studio:dc, series:batman", None, ""),
+        ("species:seal, studio:dc, series:x, re:zero", None, ""),
+        ("a cat, at 12:30, species:seal, studio:dc, series:x", None, ""),
+        ("species:seal, studio:dc, series:x, http://a.b", None, ""),
+        ("species:seal, foo:bar, studio:dc", None, ""),
+        ("score:9, source:pony, rating:safe, Seed: 4", None, ""),
     ],
 )
 def test_a_pasted_prompt_of_tags_stays_a_prompt(host, text, prompt, negative):
-    """Rows 39 and 41."""
+    """Rows 39 and 41, and other colons beside the tags."""
     params = pasted(host, text)
     assert (params["Prompt"], params["Negative prompt"]) == (prompt or text, negative)
-    assert not {"species", "studio", "series", "year", "rating"} & set(params)
+    assert not {"species", "studio", "series", "year", "rating", "re", "foo", "http", "Seed"} & set(params)
 
 
-def test_real_parameters_and_unknown_keys_stay_parameters(host):
+def test_real_parameters_and_keys_without_a_tag_stay_parameters(host):
     params = pasted(host, "species:seal\nSteps: 20, Sampler: Euler, Seed: 5, Size: 64x64")
     assert (params["Prompt"], params["Steps"], params["Size-1"]) == ("species:seal", "20", "64")
-    assert pasted(host, "species:seal, mood: calm, hat: red")["mood"] == "calm"
+    assert pasted(host, "a cat\nSteps: 20, rating: safe, species: seal")["Steps"] == "20"
+    assert pasted(host, "a cat\nrating: safe, Sampler: Euler, species: seal")["Sampler"] == "Euler"
+    assert pasted(host, "Size: 64x48, Seed: 5, CFG scale: 3")["Size-2"] == "48"
+    assert pasted(host, "tone: warm, mood: calm, hat: red")["mood"] == "calm"
 
 
 # --- the grid

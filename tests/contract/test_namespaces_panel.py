@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from contract.jobs import JOB, namespaces
 from contract.pages import opened
@@ -64,6 +66,26 @@ def test_the_token_counter_counts_what_will_be_encoded(page, host):
     assert counts(page, host, "species:seal", plain["species:seal"] + 1)
     switch(page)
     assert counts(page, host, "a, year:1990", plain["a, year:1990"])
+
+
+@pytest.fixture
+def on_at_the_start(host):
+    """ui-config.json says that a page opens with the panel on; it is read at each Reload UI."""
+    file = host.data / "ui-config.json"
+    before = file.read_text(encoding="utf8")
+    config = json.loads(before)
+    (key,) = [one for one in config if one.endswith("txt2img/Prism Namespaces/value")]
+    file.write_text(json.dumps({**config, key: True}), encoding="utf8")
+    host.reload()
+    yield
+    file.write_text(before, encoding="utf8")
+    host.reload()
+
+
+def test_a_page_that_opens_with_the_panel_on_counts_so(on_at_the_start, browser, host):
+    alone = count(host, "a, year:1990")
+    with opened(browser, host, f"{ROOT}_panel") as page:
+        assert counts(page, host, "a, year:1990", alone + 5)
 
 
 def paste(page, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -138,6 +139,51 @@ def test_settings_of_the_request_count_and_wrong_ones_are_told(studio):
     assert "sygl" in render(studio, status=422, prompt="species:seal", dialect="sygl")["detail"]
 
 
+def test_a_preset_of_the_request_counts_as_in_a_job(studio):
+    assert render(studio, prompt="species:seal", preset="Pony")["prompt"] == "seal, feral"
+    assert render(studio, prompt="species:seal", preset="Pony", dialect="danbooru")["prompt"].startswith("seal_")
+
+
+def test_a_tab_stands_for_what_its_panel_shows(studio):
+    from sd_prism.settings import NAMESPACES
+
+    rendering = sys.modules["sd_prism.hosts.rendering"]
+    shown = {tab: NAMESPACES.read({"dialect": name}) for tab, name in (("txt2img", "pony"), ("img2img", "sygil"))}
+    for tab, values in shown.items():
+        rendering.moved(tab, *values.values())
+    try:
+        assert render(studio, prompt="species:seal", tab="txt2img")["prompt"] == "seal, feral"
+        assert render(studio, prompt="species:seal", tab="img2img", target="a1111")["prompt"] == r"species\:seal"
+        assert render(studio, prompt="species:seal", tab="txt2img", preset="Danbooru (Baka)")["prompt"].startswith(
+            "seal_"
+        )
+        assert render(studio, prompt="year:1990")["prompt"] == render(studio, prompt="year:1990", tab=["x"])["prompt"]
+        assert "aesthetic" in get(studio, "registry", tab="txt2img")["namespaces"]
+        assert "aesthetic" not in get(studio, "registry")["namespaces"]
+    finally:
+        rendering.panels.update(dict.fromkeys(shown, rendering.OFF))
+
+
+def test_the_sets_of_the_request_are_the_registry(studio):
+    assert "year" not in get(studio, "registry", sets="mini")["namespaces"]
+    assert "year" in get(studio, "complete", status=422, namespace="year", sets="mini")["detail"]
+    assert get(studio, "registry", status=422, sets="mimi")["detail"]
+
+
+def test_half_a_character_is_refused_with_words(studio):
+    for body in (rb'{"prompt": "species:\ud83e"}', rb'{"dialect": "\ud800"}', rb'{"\udfff": 1}'):
+        answer = studio.client.post(f"{PREFIX}/render", content=body)
+        assert answer.status_code == 422 and "half a character" in answer.json()["detail"]
+    assert render(studio, prompt="species:🦭")["tags"][0]["value"] == "🦭"
+    for path in ("registry?dialect=%ED%A0%80", "complete?namespace=%ED%A0%80"):
+        assert studio.client.get(f"{PREFIX}/{path}").status_code == 422
+
+
+def test_a_misspelt_name_is_remarked_without_a_tag_beside_it(studio):
+    (lint,) = render(studio, prompt="speceis:seal")["lints"]
+    assert (lint["side"], lint["fix"]) == ("prompt", "species")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "text"),
     [
@@ -153,6 +199,7 @@ def test_settings_of_the_request_count_and_wrong_ones_are_told(studio):
 def test_a_request_that_cannot_be_read_is_refused(studio, body, status, text):
     answer = studio.client.post(f"{PREFIX}/render", content=body)
     assert answer.status_code == status and text in answer.json()["detail"]
+    assert answer.json()["error"] == {400: "NotJson", 413: "TooLarge", 422: "NotText"}[status]
 
 
 def test_a_megabyte_is_rendered(studio):

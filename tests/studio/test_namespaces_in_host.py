@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import logging
+import re
 import sys
 from types import SimpleNamespace
 
@@ -142,6 +143,46 @@ def test_cells_of_a_grid_do_not_leak_into_each_other(draw):
     other = copy.copy(p)
     namespaces.process(other, (False,))
     assert other._prism_namespaces is None and p.extra_generation_params == {}
+
+
+# --- what is told
+
+
+def test_the_rendered_prompts_of_both_passes_are_told_where_they_differ(draw):
+    hires = {"enable_hr": True, "denoising_strength": 0.7, "hr_scale": 1}
+    shown = {"dialect": "sote", "show_rendered": True}
+
+    def told(**fields):
+        text = draw(shown, **hires, **fields).infotexts[0]
+        return dict(re.findall(r"Prism rendered ([a-z ]+): ([^,]+)", text))
+
+    assert told(prompt="quality:best") == {"prompt": "best quality"}
+    assert told(prompt="quality:best", hr_prompt="quality:worst", hr_negative_prompt="quality:low") == {
+        "prompt": "best quality",
+        "hires prompt": "worst quality",
+        "hires negative prompt": "low quality",
+    }
+    assert told(prompt="best quality", hr_prompt="quality:best") == {"hires prompt": "best quality"}
+    assert told(prompt="quality:best", hr_prompt="a fish") == {"prompt": "best quality"}
+    assert "rendered" not in draw({"dialect": "sote"}, **hires, prompt="quality:best").infotexts[0]
+
+
+def test_the_panel_that_was_moved_last_is_the_one_that_counts(draw):
+    draw()
+    rendering = ours("rendering")
+    on, off = (rendering.NAMESPACES.read({"enabled": state}) for state in (True, False))
+    panels = dict(rendering.panels)
+    try:
+        rendering.loaded("txt2img", *on.values())
+        rendering.loaded("img2img", *off.values())
+        assert rendering.panel() == on  # a page opens with this tab
+        rendering.moved("img2img", *off.values())
+        assert rendering.panel() == off
+        rendering.moved("txt2img", *{**on, "strength": "specie"}.values())
+        assert rendering.panel() == off  # half a word
+    finally:
+        rendering.panels.clear()
+        rendering.panels.update(panels)
 
 
 # --- pastes

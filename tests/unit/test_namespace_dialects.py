@@ -202,7 +202,8 @@ def test_ponys_chain(score, expected):
     ("sote", "9", "best quality"), ("sote", "10", "best quality"), ("sote", "8", "high quality"),
     ("sote", "6", "medium quality"), ("sote", "2.9", "worst quality"), ("sote", "-1", "worst quality"),
     ("danbooru", "9.5", "masterpiece, best quality"), ("animagine", "8", "great quality"),
-    ("sote", "8_up", "high quality"), ("sd1", "7", "great quality"), ("sygil", "5", "normal quality"), ("sygil", "high", "high"),
+    ("sote", "8_up", "high quality"), ("sd1", "7", "great quality"),
+    ("sygil", "5", "normal quality"), ("sygil", "high", "high"),
 ])  # fmt: skip
 def test_a_score_is_a_quality_where_there_are_no_scores(dialect, score, expected):
     assert text(dialect, "score", score) == expected

@@ -188,6 +188,9 @@ def test_infotext_round_trip(given_values):
         ("strength", "species = 1.2,studio=.8", "species=1.2 studio=0.8"),
         ("window", "species=0-.60", "species=0-0.6"),
         ("bind", "0.4 pixiv_work=1", "0.4 pixiv_work=1"),
+        ("bind", "0.4 species=0", "0.4 species=0"),
+        ("bind", "0", ""),
+        ("bind", "0.0 species=0", ""),
         ("bind_schedule", "1@0, 0@.5", "1@0 0@0.5"),
         ("isolate", "species,  studio", "species studio"),
         ("replace", 'species: dog , studio:"warner, bros"', 'species:dog, studio:"warner, bros"'),
@@ -212,7 +215,12 @@ def test_texts_are_read_by_namespace():
     ("given", "told"),
     [
         ({"strength": "species"}, '"species" in "species" is no number'),
-        ({"strength": "species=9"}, r"must lie between 0 and 4 \(species=9\)\. Nearest: 4"),
+        ({"strength": "species=9"}, r"species is 9; it must lie between 0 and 4 \(species=9\)\. Nearest: 4"),
+        ({"strength": "inf"}, "the value of all tags is inf"),
+        ({"enabled": None}, r'^Prism Namespaces is "None"; it must be true or false$'),
+        ({"anti": "x"}, r"true or false \(Prism Namespaces\)"),
+        ({"dialect": None}, r'^Dialect "None" does not exist\. Known'),
+        ({"dialect": ""}, r'^Dialect "" does not exist\. Known'),
         ({"strength": "=1"}, "cannot be read"),
         ({"bind": "1.5"}, "between 0 and 1"),
         ({"window": "0.5"}, "says no end"),
@@ -238,6 +246,13 @@ texts = st.fixed_dictionaries(
         "order": st.sampled_from(NAMESPACES["order"].choices),
     }
 )
+
+
+def test_given_values_win_over_a_given_preset_and_that_over_the_panels():
+    panel = NAMESPACES.read({"dialect": "sote", "bind": "0.5", "strength": "1.2"})
+    values = NAMESPACES.over(panel, {"preset": "Pony", "bind": "0.3"})
+    assert (values["dialect"], values["bind"], values["strength"]) == ("Pony", "0.3", "1.2")
+    assert NAMESPACES.over(panel, {"preset": "Custom", "enabled": True}) == panel
 
 
 @given(texts)
