@@ -9,6 +9,7 @@
   const TEXTS = ["weights", "blocks", "te", "vae"];
   const FLAT = "Flat", BASE = "BASE";
   const LOWEST = -1, HIGHEST = 2; // of bars; texts may say more
+  const NEAR = "400px"; // of the window: then the server is asked
   const THIN = 0.02; // part of a bar that is drawn for a weight of 0
   const STEP = 0.05, FINE = 0.01, COARSE = 0.2;
   const GAPS = ["IN00", "M00", "OUT00", "TIME_EMBED", "LABEL_EMB", "EMBED", "OUT", "VAE"];
@@ -58,7 +59,7 @@
 
   // --- what the server knows: the loaded model, its blocks, presets for them, memory
 
-  const facts = { known: null, sizes: {}, said: "", get model() { return this.known ?? shared.UNKNOWN; } };
+  const facts = { known: null, sizes: {}, said: "", answers: 0, get model() { return this.known ?? shared.UNKNOWN; } };
   let asking = null;
 
   const ask = async () => {
@@ -76,6 +77,7 @@
   const load = async () => {
     await (asking ??= ask());
     asking = null;
+    facts.answers += 1;
     drawAll();
   };
 
@@ -117,7 +119,7 @@
       this.row.addEventListener("dblclick", (event) => this.restore(this.indexAt(event)));
       this.row.addEventListener("keydown", (event) => this.key(event));
       this.row.addEventListener("focusin", ({ target }) => this.tell(this.bars.indexOf(target)));
-      new IntersectionObserver(([seen]) => seen.isIntersecting && load()).observe(place);
+      new IntersectionObserver(([seen]) => seen.isIntersecting && load(), { rootMargin: NEAR }).observe(place);
       this.draw();
     }
 
@@ -140,10 +142,11 @@
     }
 
     set(changes) {
-      try {
-        this.put(shared.change(this.fields, facts.model, changes));
-      } catch { // what stands in the fields cannot be read: it gives way
-        this.put(shared.change(shared.plain(this.fields), facts.model, changes));
+      const { fields } = this; // what cannot be read in them gives way
+      for (const given of [fields, { ...fields, weights: "" }, shared.plain(fields)]) {
+        try {
+          return this.put(shared.change(given, facts.model, changes));
+        } catch { /* the next one */ }
       }
     }
 
@@ -287,7 +290,7 @@
     draw() {
       const fields = this.fields;
       this.chosen(fields);
-      const state = JSON.stringify([fields, facts, valueOf(this.panel, "strength"), valueOf(this.panel, "model"), this.painting]);
+      const state = JSON.stringify([fields, facts.answers, valueOf(this.panel, "strength"), valueOf(this.panel, "model"), this.painting]);
       if (state === this.drawn) return;
       this.drawn = state;
       if (this.labels !== this.labelled.join()) {
@@ -315,7 +318,7 @@
       this.state.textContent = problem || none || (off ? "Strength 0: the loaded model alone" : whose);
       this.place.classList.toggle("prism-merge-wrong", Boolean(problem));
       this.place.classList.toggle("prism-merge-off", off);
-      this.facts.textContent = facts.said;
+      this.facts.textContent = this.facts.title = facts.said;
       const usual = shared.plain(fields);
       this.undo.disabled = TEXTS.every((name) => fields[name].trim() === usual[name]);
       fieldOf(this.panel, "ratio")?.classList.toggle("prism-idle", this.isSpread);
@@ -361,12 +364,15 @@
   const touched = ({ target }) => { hand = target.closest?.('[id*="_prism_block_merge_"]') ?? null; };
 
   onAfterUiUpdate(look);
-  document.addEventListener("input", look, true);
-  document.addEventListener("change", look, true);
+  ["input", "change"].forEach((name) => document.addEventListener(name, ({ target }) => {
+    if (target.closest?.(PANEL)) look();
+  }, true));
   document.addEventListener("pointerdown", touched, true);
   document.addEventListener("keydown", touched, true);
   document.addEventListener("click", ({ target }) => {
     if (target.closest?.('[id$="_prism_block_merge_refresh"]')) setTimeout(load, 500);
   });
-  globalThis.onOptionsChanged?.(load);
+  globalThis.onOptionsChanged?.(() => { // another checkpoint may be there
+    if ([...drawings.keys()].some((place) => place.offsetParent)) load();
+  });
 })();

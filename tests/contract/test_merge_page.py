@@ -31,6 +31,7 @@ def page(browser, host):
     """A fresh page with the panel on, and the bars of the loaded model in it."""
     with opened(browser, host, f"{ROOT}_panel") as page:
         page.evaluate(f"document.querySelector('{ROOT}_panel-checkbox input').click()")
+        page.locator(f"{ROOT}_panel .prism-bars").scroll_into_view_if_needed()
         page.wait_for_selector(f"{ROOT}_panel .prism-merge-facts:text('Stable Diffusion 1, 25 blocks')")
         yield page
 

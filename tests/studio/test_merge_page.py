@@ -69,6 +69,7 @@ def open_page(browser, address):
         page.wait_for_selector("html:not(.opening) #txt2img_generate")
         page.wait_for_selector(f"{ROOT}_panel-checkbox input", state="attached")
         page.evaluate(f"document.querySelector('{ROOT}_panel-checkbox input').click()")
+        page.locator(f"{ROOT}_panel .prism-bars").scroll_into_view_if_needed()
         page.wait_for_selector(f"{ROOT}_panel .prism-merge-facts:not(:empty)")
         return page
 
