@@ -25,10 +25,11 @@ def baked(given: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
     """Write a file, and tell how far it is; it is finished also where nobody listens any more."""
     merge_http.begin(given)
     baking = merge_http.baking
+    path = str(merge_http.folder() / baking.name)
     while baking.running:
         total = max(baking.total, 1)
-        yield baking.name, min(baking.done, total - 1), total
+        yield path, min(baking.done, total - 1), total
         time.sleep(PAUSE)
-    if baking.error:
-        raise PrismError(baking.error)
-    yield baking.name, baking.total, baking.total
+    if baking.error or baking.done < baking.total:
+        raise PrismError(baking.error or f"{path} could not be written; the console says why")
+    yield path, baking.total, baking.total
