@@ -16,6 +16,7 @@ from .webui import log
 NEGATIVE = "Negative prompt:"
 PARAMETERS = "\nPrism a: 1, Prism b: 1, Prism c: 1"  # a last line of three, which is what hosts look for
 DIGEST = re.compile(r"; registry=([0-9a-f]{8})")
+SIZE = "Size"  # how hosts write their own parameter; a shipped namespace has the same name
 REAL = re.compile(r"(?:^|,)\s*(?:Steps|Sampler):")
 
 
@@ -52,9 +53,10 @@ def compare(params: dict[str, Any]) -> None:
 
 
 def is_prompt(line: str) -> bool:
-    """Whether a line has tags, and between them neither steps nor a sampler."""
+    """Whether a line has tags, and besides them neither steps nor a sampler."""
     line = line.strip().removeprefix(NEGATIVE)
-    tags = scan(line, Registry.of(*DEFAULT_SETS, "sote", files=user_files())).tags
+    registry = Registry.of(*DEFAULT_SETS, "sote", files=user_files())
+    tags = [tag for tag in scan(line, registry).tags if tag.written != SIZE]
     rest, end = [], 0
     for tag in tags:
         rest.append(line[end : tag.start])
