@@ -179,6 +179,31 @@ def test_a_grid_over_seeds_merges_once(host):
     assert once > 700 and written(host) - at == once
 
 
+def test_settings_are_axes_of_the_grid(host):
+    if GRID not in host.get("/sdapi/v1/scripts")["txt2img"]:
+        pytest.skip("this host has no grid")
+    (info,) = [one for one in host.get("/sdapi/v1/script-info") if one["name"] == GRID and not one["is_img2img"]]
+    axes = next(one["choices"] for one in info["args"] if one["label"] == "X type")
+    labels = {field.name: label for label, field in MERGE.axes()}
+    assert [axes.count(label) for label in labels.values()] == [1] * len(labels)
+    alone = [pixels(host, {**HALF, "ratio": 1, "blocks": text}) for text in ("M00=0", "IN08=0")]
+    asked = {
+        "X type": axes.index(labels["blocks"]),
+        "Y type": axes.index(labels["ratio"]),
+        "X values": "M00=0, IN08=0",
+        "Y values": "1",
+        "Include Sub Images": True,
+        "Include Sub Grids": False,
+        "Draw legend": False,
+    }
+    labels_seen, args = set(), []
+    for one in info["args"]:  # of two controls with a label the second one is a menu
+        args.append(one["value"] if one["label"] in labels_seen else asked.get(one["label"], one["value"]))
+        labels_seen.add(one["label"])
+    made = [one.pixels for one in host.draw(merged(HALF, script_name=GRID, script_args=args))]
+    assert made[1:] == alone
+
+
 def test_a_moved_block_is_written_alone(host):
     pixels(host, HALF)
     at = written(host)

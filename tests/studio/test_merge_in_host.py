@@ -175,6 +175,20 @@ def test_axes_reach_every_setting_and_the_menus_name_the_checkpoints(draw):
     assert draw(cell).pixels == by_hand
 
 
+def test_presets_of_other_tools_in_the_users_folder_have_names(draw, folder):
+    own = folder / "prism" / "merge" / "mine.tsv"
+    own.parent.mkdir(parents=True)
+    ramp = [round(i / 24, 3) for i in range(25)]
+    own.write_text("preset_name\tpreset_weights\nMINE\t" + ",".join(map(str, ramp)))
+    (own.parent / "broken.txt").write_text("NAME\t1,2,3")
+    by_number = draw({"model": "sd1-other", "weights": " ".join(map(str, ramp))})
+    assert draw({"model": "sd1-other", "weights": "MINE"}).infotext == by_number.infotext
+    assert draw({"recipe": "sd1-other:MINE:VAE=0"}).pixels == by_number.pixels
+    assert draw(prompt="a red cat <merge:sd1-other:MINE:VAE=0>").pixels == by_number.pixels
+    told = draw({"model": "sd1-other", "weights": "MINES"})
+    assert "block preset" in told.infotext and told.pixels == draw().pixels
+
+
 def test_a_preset_of_the_page_is_a_preset_of_the_recipe(draw):
     draw()
     found = sys.modules["sd_prism.hosts.merge_http"]

@@ -18,6 +18,7 @@ from .. import infotext
 from ..errors import PrismError, UnknownName
 from ..merge.blocks import BASE, VAE
 from ..merge.recipe import LOADED, Recipe
+from ..schedule import short
 from ..settings import MERGE, Field, Value
 from ..settings.merge import OFF, recipe_of
 from . import merge_http, merge_page
@@ -48,15 +49,22 @@ class MergeHost(PanelHost):
 
 
 def named(values: dict[str, Value]) -> dict[str, Value]:
-    """With every model under its title, where it is known."""
+    """With every model under its title, where it is known, and presets of the user's own as weights."""
     found = dict(values)
     for name in MODEL_FIELDS:
         if values[name]:
             found[name] = _known(models.title, str(values[name]))
+    own = models.own_presets(shared.sd_model)
+    if values["weights"] in own:
+        found["weights"] = " ".join(map(short, own[str(values["weights"])]))
     for name in RECIPE_FIELDS:
         if values[name] not in ("", OFF):
-            found[name] = _known(lambda text: str(models.titled(Recipe.parse(text))), str(values[name]))
+            found[name] = _known(_titled, str(Recipe.parse(str(values[name]), own)))
     return found
+
+
+def _titled(text: str) -> str:
+    return str(models.titled(Recipe.parse(text)))
 
 
 def _known(name: Callable[[str], str], text: str) -> str:
@@ -254,8 +262,10 @@ def wanted(p: Any, hires: bool) -> Recipe:
     """The panel's recipe, then the tags of the pass's prompt."""
     values = host.current(p)
     recipe = recipe_of(values, hires=hires) if values else Recipe()
-    for text in tags(p, hires):
-        more = Recipe.parse(text)
+    asked = tags(p, hires)
+    own = models.own_presets(shared.sd_model) if asked else {}
+    for text in asked:
+        more = Recipe.parse(text, own)
         bases = {one for one in (recipe.base, more.base) if one != LOADED}
         if len(bases) > 1:
             raise PrismError(f"Two bases are asked for: {' and '.join(sorted(bases))}; leave one away")

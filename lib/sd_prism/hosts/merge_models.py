@@ -15,10 +15,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from modules import sd_models, sd_vae
+from modules import paths, sd_models, sd_vae
 from torch import Tensor, nn
 
 from ..errors import PrismError, UnknownName
+from ..merge import others
 from ..merge.blocks import Layout
 from ..merge.plan import Plan, merge_into
 from ..merge.recipe import LOADED, Recipe
@@ -80,6 +81,21 @@ def titled(recipe: Recipe) -> Recipe:
         raise UnknownName("model", error.given, names()) from None
     terms = tuple(replace(term, model=name(term.model), minus=name(term.minus)) for term in found.terms)
     return replace(found, terms=terms, base=found.base if found.base == LOADED else title(found.base))
+
+
+def own_presets(model: Any) -> dict[str, tuple[float, ...]]:
+    """The user's presets for a loaded model, from the files of other tools in prism/merge of the data folder."""
+    files = sorted(Path(paths.data_path, "prism", "merge").glob("*.*"))
+    if not files:
+        return {}
+    listed: list[others.Listed] = []
+    for file in files:
+        try:
+            listed += others.presets_of(file.read_text(encoding="utf-8-sig"))
+        except (PrismError, OSError, UnicodeError) as error:
+            log.warning("Presets of %s are left out: %s", file, error)
+    source = opened(str(model.sd_checkpoint_info.filename), split=False)
+    return others.fitting(listed, Layout.of({name: entry.shape for name, entry in source.entries.items()}))
 
 
 _opened: dict[tuple[str, bool], tuple[tuple[object, ...], Source]] = {}

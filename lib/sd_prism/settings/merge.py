@@ -52,8 +52,14 @@ def _term(values: Mapping[str, Value]) -> tuple[Term, ...]:
 
 
 def _weight(values: Mapping[str, Value]) -> Weight:
-    if values["weights"]:
-        return weights(str(values["weights"]))
+    text = str(values["weights"])
+    if _is_name(text):
+        name = presets.find(text)
+        if name is None:
+            raise UnknownName("block preset", text, presets.PRESETS)
+        return name
+    if text:
+        return weights(text)
     return float(values["ratio"]) if values["preset"] == FLAT else str(values["preset"])
 
 
@@ -101,8 +107,23 @@ def _number(what: str, text: str, *, limited: bool = True) -> float:
     return number(what, value) if limited else value
 
 
+def _is_name(text: str) -> bool:
+    """Whether it is a preset's name, which may be the user's own, in place of weights."""
+    return text[:1].isalpha()
+
+
 def _weights_text(text: str) -> str:
-    return " ".join(map(short, weights(text)))
+    return (presets.find(text) or text) if _is_name(text) else " ".join(map(short, weights(text)))
+
+
+def _recipe_text(text: str) -> str:
+    """A preset that is not known here may be the user's own."""
+    try:
+        return str(Recipe.parse(text))
+    except UnknownName as error:
+        if error.kind.startswith("weight or preset"):
+            return text
+        raise
 
 
 def _rules_text(text: str) -> str:
@@ -118,7 +139,7 @@ def _steps_text(text: str) -> str:
 
 
 def _hires_text(text: str) -> str:
-    return OFF if text.casefold() in OFF_WORDS else str(Recipe.parse(text))
+    return OFF if text.casefold() in OFF_WORDS else _recipe_text(text)
 
 
 def _text(name: str, label: str, doc: str, normal: Callable[[str], str] | None = None, default: str = "") -> Field:
@@ -153,7 +174,7 @@ MERGE = Panel(
         _text(
             "weights",
             "Block weights",
-            "A weight for each block, IN00 to the last OUT, in place of a preset; one more: BASE comes first.",
+            "A weight for each block, IN00 to the last OUT (one more: BASE comes first), or a preset of your own.",
             _weights_text,
         ),
         _text(
@@ -220,7 +241,7 @@ MERGE = Panel(
             "recipe",
             "More models",
             "Further terms, such as anime:0.3:BASE=0 + neon:GRAD_V; see the grammar below.",
-            lambda text: str(Recipe.parse(text)),
+            _recipe_text,
         ),
         _text(
             "hires",
