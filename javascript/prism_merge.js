@@ -66,8 +66,8 @@
     try {
       const answer = await fetch(`${ROUTES}/model`), given = await answer.json();
       if (!answer.ok) throw new Error(given.detail ?? answer.statusText);
-      const { title, blocks: sizes, spine, presets, memory } = given;
-      Object.assign(facts, { known: { blocks: Object.keys(sizes), spine, presets }, sizes });
+      const { title, blocks: sizes, spine, presets, own = {}, memory } = given;
+      Object.assign(facts, { known: { blocks: Object.keys(sizes), spine, presets, own }, sizes });
       facts.said = [`${title}, ${spine.length} blocks`, ...memory].join(" · ");
       drawMenu(presets);
     } catch (error) {
@@ -108,10 +108,12 @@
       this.value = made("output", "prism-merge-value");
       this.without = button("A/B", "Off and on: the merge strength goes to 0, and back to what it was", () => this.toggle());
       this.undo = button("Reset", "Every block as the preset or the ratio has it", () => this.put(shared.plain(this.fields)));
+      this.own = made("select", "prism-merge-button", { title: "Presets from your own files", "aria-label": "Own presets" });
+      this.own.addEventListener("change", () => this.put({ ...this.fields, weights: this.own.value }));
       this.row = made("div", "prism-bars", { role: "group", "aria-label": "Weight of model B in each block" });
       this.facts = made("div", "prism-merge-facts");
       const head = made("div", "prism-merge-head");
-      head.append(this.state, this.value, this.without, this.undo);
+      head.append(this.state, this.value, this.own, this.without, this.undo);
       place.replaceChildren(head, this.row, this.facts);
       this.row.addEventListener("pointerdown", (event) => this.grab(event));
       this.row.addEventListener("pointermove", (event) => this.tell(this.indexAt(event)));
@@ -313,16 +315,27 @@
 
     remark(fields, problem) {
       const off = Number.parseFloat(valueOf(this.panel, "strength")) === 0;
-      const whose = fields.weights.trim() ? "Your own weights" : fields.preset === FLAT ? "The ratio in every block" : fields.preset;
+      const whose = fields.weights.trim() in facts.model.own ? fields.weights : fields.weights.trim() ? "Your own weights" : fields.preset === FLAT ? "The ratio in every block" : fields.preset;
       const none = !valueOf(this.panel, "model").trim() && "No model B is chosen yet";
       this.state.textContent = problem || none || (off ? "Strength 0: the loaded model alone" : whose);
       this.place.classList.toggle("prism-merge-wrong", Boolean(problem));
       this.place.classList.toggle("prism-merge-off", off);
       this.facts.textContent = this.facts.title = facts.said;
+      this.offer(fields.weights.trim());
       const usual = shared.plain(fields);
       this.undo.disabled = TEXTS.every((name) => fields[name].trim() === usual[name]);
       fieldOf(this.panel, "ratio")?.classList.toggle("prism-idle", this.isSpread);
       this.without.setAttribute("aria-pressed", off);
+    }
+
+    // The menu of the user's own presets, where there are some.
+    offer(chosen) {
+      const names = ["", ...Object.keys(facts.model.own)];
+      this.own.hidden = names.length === 1;
+      if (this.own.length !== names.length) {
+        this.own.replaceChildren(...names.map((name) => new Option(name || "Own presets", name)));
+      }
+      this.own.value = names.includes(chosen) ? chosen : "";
     }
 
     // A preset chosen by hand takes the place of one's own weights; a pasted one does not.

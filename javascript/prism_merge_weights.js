@@ -1,7 +1,7 @@
 // The weights of blocks: from the panel's texts to levels, and back. Nothing of the page is here.
 //
 // The rules are those of lib/sd_prism/merge (Term.levels, Selector), which explain them. A model is {blocks, spine,
-// presets}, its presets lists that begin with BASE; fields are {ratio, preset, weights, blocks, te, vae}.
+// presets, own}, its presets lists that begin with BASE, the user's own in any length; fields are {ratio, preset, weights, blocks, te, vae}.
 (() => {
   const FLAT = "Flat", BASE = "BASE", VAE = "VAE";
   const ALIASES = { TE: BASE, MID: "M00", MID00: "M00", TIME: "TIME_EMBED", LABEL: "LABEL_EMB" };
@@ -39,9 +39,17 @@
   };
   const zip = (labels, values) => Object.fromEntries(labels.map((label, i) => [label, values[i]]));
 
+  // In place of a list there may be a preset's name, which may be the user's own.
+  const isName = (text) => /^\s*\p{L}/u.test(text);
+  const presetOf = (name, model) => {
+    const found = model.own[name] ?? model.presets[name.toUpperCase()];
+    if (!found) throw new Error(`“${name}” is no preset`);
+    return found;
+  };
+
   // {named: the blocks that the list names, levels: before any rule}
   const listed = ({ ratio, preset, weights }, model) => {
-    const values = items(weights).map(number);
+    const values = isName(weights) ? presetOf(weights.trim(), model) : items(weights).map(number);
     const known = model.presets[preset];
     if (values.length) {
       const named = zip(labelsOf(values.length, model), values);
@@ -136,7 +144,7 @@
   };
 
   // What is drawn before the server has told which model is loaded.
-  const UNKNOWN = { blocks: [BASE, ...CLASSIC, "TIME_EMBED", "OUT", VAE], spine: CLASSIC, presets: {} };
+  const UNKNOWN = { blocks: [BASE, ...CLASSIC, "TIME_EMBED", "OUT", VAE], spine: CLASSIC, presets: {}, own: {} };
 
   Object.assign((globalThis.prismMerge ??= {}), { read, change, reset, plain, leader, round, UNKNOWN });
   if (typeof module !== "undefined") module.exports = globalThis.prismMerge;

@@ -95,13 +95,15 @@ def test_another_model_has_its_own_bars(open_page):
     presets = {name: [one.base, *one.weights(len(SDXL))] for name, one in PRESETS.items()}
     blocks = dict.fromkeys(["BASE", *SDXL, "TIME_EMBED", "LABEL_EMB", "OUT", "VAE"], 1_000_000)
     answer = {"title": "SDXL", "blocks": blocks, "spine": SDXL, "presets": presets, "memory": ["RAM 1 of 2 GB in use"]}
+    answer["own"] = {"mine": presets["GRAD_A"][1:]}
     page = open_page(answer={"json": answer})
     assert labels(page) == list(blocks)
     assert page.locator(f"{ROOT}_panel .prism-merge-facts").inner_text() == "SDXL, 19 blocks · RAM 1 of 2 GB in use"
     text_of(page, "weights").fill(" ".join(str(i / 24) for i in range(25)))  # as for SD 1: six blocks fewer are left
     drawn = dict(zip(labels(page), levels(page)))
     assert (drawn["IN08"], drawn["M00"], drawn["OUT00"]) == (round(8 / 24, 4), 0.5, round(13 / 24, 4))
-    assert "SDXL" not in page.locator(f"{BARS}").first.get_attribute("title")
+    page.locator(f"{ROOT}_panel select").select_option("mine")
+    assert text_of(page, "weights").input_value() == "mine" and levels(page)[10] == 1
 
 
 def test_without_an_answer_the_usual_bars_stay(open_page):

@@ -79,7 +79,8 @@ def page(model: Layout, cases: list[dict[str, object]]) -> list[dict[str, object
     """What the page makes of the cases."""
     size = len(model.spine)
     presets = {name: [one.base, *one.weights(size)] for name, one in PRESETS.items()}
-    given = {"model": {"blocks": model.blocks, "spine": model.spine, "presets": presets}, "cases": cases}
+    own = {"mine": presets["GRAD_A"][1:]}
+    given = {"model": {"blocks": model.blocks, "spine": model.spine, "presets": presets, "own": own}, "cases": cases}
     run = subprocess.run([node(), str(PAGE)], input=json.dumps(given), capture_output=True, text=True, check=True)
     return json.loads(run.stdout)
 
@@ -103,6 +104,17 @@ def test_bars_show_and_write_the_weights_of_the_merge(model):
         for label in kept | set(changes):
             assert changed[label] == pytest.approx(changes.get(label, expected.get(label)), abs=CLOSE), (one, label)
     assert 0 < refused < CASES / 2
+
+
+def test_a_name_stands_for_a_list():
+    fields = {"ratio": 0.5, "preset": FLAT, "blocks": "", "te": "", "vae": "0"}
+    names = ("mine", "grad_a", "nobody's")
+    cases = [{"fields": {**fields, "weights": name}, "changes": {"M00": 0.25}, "label": "M00"} for name in names]
+    mine, classic, nobody = page(SD1, cases)
+    expected = levels({**fields, "preset": "GRAD_A"}, SD1)
+    assert mine["levels"] == classic["levels"] == pytest.approx(expected)
+    assert levels(mine["changed"], SD1) == pytest.approx({**expected, "M00": 0.25}, abs=CLOSE)
+    assert nobody == {"error": "“nobody's” is no preset"}
 
 
 @pytest.mark.parametrize("model", (SD1, SDXL), ids=("sd1", "sdxl"))

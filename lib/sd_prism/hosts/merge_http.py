@@ -105,6 +105,7 @@ def loaded() -> dict[str, Any]:
         "blocks": sizes,
         "spine": layout.spine,
         "presets": {name: (one.base, *one.weights(len(layout.spine))) for name, one in PRESETS.items()},
+        "own": models.own_presets(model) if model else {},
         "memory": memory(),
         "merged": str(merged.plan.recipe) if merged else "",
         "written": models.count.written,
