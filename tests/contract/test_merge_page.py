@@ -174,7 +174,8 @@ def test_typed_weights_are_drawn_and_wrong_ones_are_told(page):
     assert said(page) == "3 weights: 25 are needed, or 26 with the text encoder's first"
     bar(page, "IN05").focus()
     page.keyboard.press("Home")
-    assert levels(page) == {**HALVES, "IN05": 0}
+    ruled = {"IN00": 0.25, "IN01": 0.25, "IN02": 0.25, "OUT11": 1.5}
+    assert levels(page) == {**HALVES, **ruled, "IN05": 0}  # a list that cannot be read gives way, rules stay
 
 
 def test_a_pasted_merge_is_drawn_and_its_missing_model_is_told(page):
