@@ -84,7 +84,9 @@ def test_bake_writes_a_merge_with_what_is_known_of_its_base(capsys, tmp_path):
     out = tmp_path / "half.safetensors"
     code, text, _ = said(capsys, "bake", f"{MINI} + {MINI}:0.5:IN04=1", "--out", str(out), "--dtype", "fp32", "--json")
     assert code == 0 and json.loads(text)["bytes"] == out.stat().st_size > 1.9 * MINI.stat().st_size
-    assert "prediction: v_prediction" in said(capsys, "inspect", str(out))[1]
+    told = said(capsys, "inspect", str(out))[1]
+    assert "prediction: v_prediction" in told
+    assert f"merge: {MINI} + {MINI}:0.5:IN04=1" in told and f"merged: {MINI.name}" in told
     for recipe, told in ((f"{MINI}:0.5", "write the base first"), (f"{MINI} + {tmp_path}/n.safetensors:1", "does not")):
         code, _, err = said(capsys, "bake", recipe, "--out", str(tmp_path / "none.safetensors"))
         assert code == 2 and told in err and not (tmp_path / "none.safetensors").exists()

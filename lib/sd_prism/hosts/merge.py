@@ -208,7 +208,6 @@ def before_sampling(p: Any) -> None:
 
 def before_call(params: Any) -> None:
     """Before each call of the model: a refiner may have come, or the step of another merge."""
-    global run
     p = getattr(params.denoiser, "p", None)
     if not hasattr(p, FILE):
         return

@@ -233,7 +233,7 @@ class Merged:
         return bool(self._touched)
 
     def current(self, model: Any) -> bool:
-        """Whether this is still about what the model holds: the host may have loaded weights since.
+        """Whether this is still about what the model holds: the host may have loaded weights since, or dropped them.
 
         Then none of what was written is left.
         """
@@ -241,7 +241,8 @@ class Merged:
             return False
         if not self._samples:
             return self.touched or self._source() is self.pristine.source
-        return any(torch.equal(_sample(self.weights.base(name)), held) for name, held in self._samples.items())
+        bases = [(self.weights.base(name), held) for name, held in self._samples.items()]
+        return any(not base.is_meta and torch.equal(_sample(base), held) for base, held in bases)
 
     def _source(self) -> Source | None:
         return opened(self.file, self.split) if _readable(self.file) else None

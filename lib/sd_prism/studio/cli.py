@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -311,10 +311,26 @@ def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
         "size": header.native_size,
         "tensors": len(header.shapes),
         "notes": list(header.notes),
+        **_merge_of(header.metadata),
     }
     words = {key: ", ".join(value) if isinstance(value, list) else value for key, value in facts.items()}
     print(json.dumps(facts, indent=2) if args.json else "\n".join(f"{key}: {text}" for key, text in words.items()))
     return 0
+
+
+def _merge_of(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What a baked file says that it was made of, in whichever tool."""
+    told: dict[str, Any] = {}
+    for key, name in (("merge", "sd_merge_recipe"), ("merged", "sd_merge_models")):
+        try:
+            found = json.loads(metadata.get(name, ""))
+        except ValueError:
+            continue
+        if isinstance(found, dict) and name == "sd_merge_recipe":
+            told[key] = str(found.get("text") or found.get("type") or metadata[name])
+        elif isinstance(found, dict):
+            told[key] = [str(one.get("name", sha)) for sha, one in found.items() if isinstance(one, dict)]
+    return told
 
 
 def _bake(args: argparse.Namespace, rest: Sequence[str]) -> int:
