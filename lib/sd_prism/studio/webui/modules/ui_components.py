@@ -7,11 +7,11 @@ from typing import Any
 import gradio as gr
 
 
-def ToolButton(value: str = "", **kwargs: Any) -> gr.Button:
+def ToolButton(*args: Any, **kwargs: Any) -> gr.Button:
     """A small button with an emoji as its label; the page shows `tooltip` as its title."""
     tooltip = kwargs.pop("tooltip", None)
     classes = ["tool", *(kwargs.pop("elem_classes", None) or [])]
-    button = gr.Button(value, elem_classes=classes, size="sm", min_width=40, scale=0, **kwargs)
+    button = gr.Button(*args, elem_classes=classes, size="sm", min_width=40, scale=0, **kwargs)
     button.webui_tooltip = tooltip  # type: ignore[attr-defined]
     return button
 
