@@ -18,7 +18,6 @@ STUDIO_MAKES_IT = "made by the studio itself, never by an extension"
 ALLOWED = {
     "signatures modules/extensions.py:Extension": STUDIO_MAKES_IT,
     "signatures *:KDiffusionSampler": STUDIO_MAKES_IT,
-    "signatures *:ToolButton": "gradio's first argument by its name",
     "requests *.width": NATIVE_SIZE,
     "requests *.height": NATIVE_SIZE,
     "routes * /internal/reload-ui": "gradio 3's button asks the host itself",
