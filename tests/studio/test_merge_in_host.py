@@ -114,6 +114,15 @@ def test_weights_that_somebody_changed_in_memory_come_back(draw):
         weight.copy_(kept)
 
 
+def test_a_checkpoint_whose_file_cannot_be_mapped_is_kept_in_memory(draw, monkeypatch):
+    plain, before = draw(), weights()
+    merged, slerp = draw(HALF), draw({**HALF, "mode": "slerp"})
+    draw(model="sd2")
+    monkeypatch.setattr(models(), "_readable", lambda file: False)
+    assert draw(HALF).pixels == merged.pixels and draw({**HALF, "mode": "slerp"}).pixels == slerp.pixels
+    assert draw().pixels == plain.pixels and weights() == before
+
+
 def test_a_file_that_is_replaced_is_merged_anew(draw, folder):
     file = folder / "models" / "Stable-diffusion" / "sd1-other.safetensors"
     kept = file.read_bytes()

@@ -168,7 +168,7 @@ class Pristine:
         """By the file's names; in memory where the host holds other values."""
         if name in self.kept:
             return self.kept[name]
-        return self.source.tensor(name) if self.source else self.weights.base(name)
+        return self.source.tensor(name) if self.source else self.weights.base(name).clone()
 
     def keep(self, name: str) -> None:
         """Called with the host's name of a tensor before it changes."""
