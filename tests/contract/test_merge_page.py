@@ -18,6 +18,14 @@ SPINE = [f"IN{i:02d}" for i in range(12)] + ["M00"] + [f"OUT{i:02d}" for i in ra
 HALVES = {"BASE": 0.5, **dict.fromkeys(SPINE, 0.5), "TIME_EMBED": 0.5, "OUT": 0.5, "VAE": 0}
 LEVELS = f"""() => Object.fromEntries([...document.querySelectorAll('{BARS}')].map(
   (bar) => [bar.getAttribute('aria-label').split(',')[0], Number(bar.getAttribute('aria-valuenow'))]))"""
+# Switches the panel on, until its bars are there.
+ON = """(panel) => {
+  const box = document.querySelector(`${panel}-checkbox input`);
+  const seen = document.querySelector(`${panel} .prism-bars`)?.offsetParent;
+  if (!box.checked) box.click();
+  else if (!seen) document.querySelector(`${panel} .label-wrap`)?.click();
+  return Boolean(seen);
+}"""
 # Opens an accordion; a page that is still being built may swallow a click.
 OPEN = """(selector) => {
   const label = document.querySelector(selector);
@@ -30,7 +38,7 @@ OPEN = """(selector) => {
 def page(browser, host):
     """A fresh page with the panel on, and the bars of the loaded model in it."""
     with opened(browser, host, f"{ROOT}_panel") as page:
-        page.evaluate(f"document.querySelector('{ROOT}_panel-checkbox input').click()")
+        page.wait_for_function(ON, arg=f"{ROOT}_panel", polling=500)
         page.locator(f"{ROOT}_panel .prism-bars").scroll_into_view_if_needed()
         page.wait_for_selector(f"{ROOT}_panel .prism-merge-facts:text('Stable Diffusion 1, 25 blocks')")
         yield page
