@@ -190,6 +190,7 @@ def test_settings_are_axes_of_the_grid(host):
     asked = {
         "X type": axes.index(labels["blocks"]),
         "Y type": axes.index(labels["ratio"]),
+        "Z type": axes.index("Nothing"),
         "X values": "M00=0, IN08=0",
         "Y values": "1",
         "Include Sub Images": True,
