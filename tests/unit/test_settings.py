@@ -355,6 +355,8 @@ def test_block_merge_order_labels_and_choices_are_frozen():
         ({"model": "neon", "weights": "0, 0.5 1"}, "neon:0,0.5,1:VAE=0"),
         ({"model": "neon", "blocks": "in4 = 0.3, /attn2=1"}, "neon:0.5:VAE=0,IN04=0.3,/attn2=1"),
         ({"model": "neon", "strength": 0.5, "blocks": "M00=1"}, "neon:0.25:VAE=0,M00=0.5"),
+        ({"model": "neon", "strength": 0, "mode": "Cosine A"}, ""),
+        ({"model": "a", "minus": "b", "mode": "Extract", "strength": 0, "recipe": "x + neon:0.3"}, "x + neon:0.3"),
         ({"model": "a", "minus": "b", "mode": "add_difference"}, '"a"-"b":0.5:VAE=0:add'),
         ({"model": "neon", "mode": "DARE", "options": "keep=0.3,seed=5"}, "neon:0.5:VAE=0:dare:keep=0.3:seed=5"),
         (

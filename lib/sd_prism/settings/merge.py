@@ -47,8 +47,10 @@ def _term(values: Mapping[str, Value]) -> tuple[Term, ...]:
         exclude=selectors(str(values["exclude"])),
         options=tuple(options(str(values["options"])).items()),
     )
-    steps = str(values["steps"])
-    return (replace(term.at(float(values["strength"])), when=when_of(steps) if steps else None),)
+    steps, strength = str(values["steps"]), float(values["strength"])
+    if not strength:  # at weight 0 some modes still change the model
+        return ()
+    return (replace(term.at(strength), when=when_of(steps) if steps else None),)
 
 
 def _weight(values: Mapping[str, Value]) -> Weight:
@@ -157,7 +159,7 @@ MERGE = Panel(
             "ratio",
             "Ratio",
             0.5,
-            "The weight of model B in every block; presets and weights say it for each block instead.",
+            "Weight of B in every block; presets and weights say it for each. Cosine A/B and Extract change A even at 0.",
             low=-1.0,
             high=2.0,
             step=0.01,
