@@ -46,6 +46,11 @@ def test_supermergers_text_with_tabs_colons_and_remarks():
     ]
 
 
+@pytest.mark.parametrize("text", [f"RAMP\t{row(RAMP)}", f'{{"RAMP": {RAMP}}}'])
+def test_a_byte_order_mark_is_no_part_of_a_name(text):
+    assert presets_of("\ufeff" + text) == [Listed("RAMP", tuple(RAMP), 1)]
+
+
 def test_model_mixers_table_serves_both_models_by_length():
     xl = PUBLISHED["sdxl"]
     table = f"RAMP\t{row(RAMP)}\n" + "".join(f"{name}\t{row(weights)}\n" for name, weights in xl.items())

@@ -42,6 +42,7 @@ def presets_of(text: str) -> list[Listed]:
 
     Raises PrismError that names the line.
     """
+    text = text.removeprefix("\ufeff")  # a mark of Windows' editors
     rows = _python(text) if PYTHON.search(text) else _lines(text)
     return [Listed(name, _weights(name, written, line), line) for name, written, line in rows]
 
