@@ -159,7 +159,7 @@ MERGE = Panel(
             "ratio",
             "Ratio",
             0.5,
-            "Weight of B in every block; presets and weights say it for each. Cosine A/B and Extract change A even at 0.",
+            "Weight of model B in all blocks; presets and weights say it for each. Cosine and Extract change A at 0, too.",
             low=-1.0,
             high=2.0,
             step=0.01,
