@@ -87,9 +87,18 @@ def test_bake_writes_a_merge_with_what_is_known_of_its_base(capsys, tmp_path):
     told = said(capsys, "inspect", str(out))[1]
     assert "prediction: v_prediction" in told
     assert f"merge: {MINI} + {MINI}:0.5:IN04=1" in told and f"merged: {MINI.name}" in told
-    for recipe, told in ((f"{MINI}:0.5", "write the base first"), (f"{MINI} + {tmp_path}/n.safetensors:1", "does not")):
+    for recipe, told in ((f"{MINI}:0.5", "write the base first"), (f"{MINI} + neon:1", "the path of its .safetensors")):
         code, _, err = said(capsys, "bake", recipe, "--out", str(tmp_path / "none.safetensors"))
         assert code == 2 and told in err and not (tmp_path / "none.safetensors").exists()
+
+
+def test_bake_replaces_a_file_only_by_force(capsys, tmp_path):
+    out = tmp_path / "there.safetensors"
+    out.write_text("mine")
+    bake = "bake", f"{MINI} + {MINI}:0.5", "--out", str(out)
+    code, _, err = said(capsys, *bake)
+    assert code == 2 and "exists already" in err and "--force" in err and out.read_text() == "mine"
+    assert said(capsys, *bake, "--force")[0] == 0 and out.stat().st_size > 4
 
 
 def test_generate_writes_the_picture_and_says_what_ran(capsys, tmp_path):

@@ -114,7 +114,7 @@ def test_a_recipe_may_name_files(files, out, monkeypatch):
     bake(Recipe.parse("A.safetensors + B.safetensors-C.safetensors:0.5:add"), out)
     with pytest.raises(PrismError, match=r"does not say what it is merged into; write the base first: BASE \+ B:0\.5"):
         bake(Recipe.parse("B:0.5"), out)
-    with pytest.raises(UnknownName, match=r'model "D\.safetensors" does not exist'):
+    with pytest.raises(PrismError, match=r'"D\.safetensors" is no file; a model\'s name is the path of its \.safetens'):
         bake(Recipe.parse("A.safetensors + D.safetensors:0.5"), out)
 
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_baked_is_refused_before_anything_is_written(files, out, 
     refused(out, files, 'format "fp8" does not exist', kind=UnknownName, dtype="fp8")
     refused(tmp_path / "out.ckpt", files, r"does not end in \.safetensors")
     refused(files["B"], files, "is one of the models that are merged; choose another name")
-    refused(out, files, "changes during the run", text="B:0.5:step=2-5")
+    refused(out, files, "A bake has no steps; leave step= away", text="B:0.5:step=2-5")
     short = load_file(files["B"])
     short[FIRST] = short[FIRST][:1]
     save_file(short, tmp_path / "short.safetensors")
@@ -173,6 +173,16 @@ def test_what_cannot_be_baked_is_refused_before_anything_is_written(files, out, 
     refused(out, files, "has 9 bytes free, out.safetensors needs")
     with pytest.raises(PrismError, match=r"The folder .* does not exist; make it first"):
         bake(Recipe.parse("B:0.5"), tmp_path / "no" / "out.safetensors", sources=files)
+
+
+def test_what_cannot_be_baked_is_told_from_headers_alone(files, out, monkeypatch):
+    monkeypatch.setattr(baking, "_write_whole", None)
+    short = load_file(files["B"]) | {FIRST: torch.zeros(1, 4, 3, 3)}
+    save_file(short, files["B"])
+    files["C"].write_bytes(files["C"].read_bytes()[:-1])
+    for text, said in (("B:0.5", "8 x 4 x 3 x 3 in the model"), ("C:0.5", "cut off"), ("A:0.5:step=2-5", "no steps")):
+        with pytest.raises(PrismError, match=said):
+            baking.prepared(Recipe.parse(text), out, sources=files)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,34 +42,54 @@ def bake(
     A .yaml beside the base, in which hosts read what a model predicts, is copied if the new file has none.
 
     Args:
+        recipe, out, sources, dtype: see `prepared`.
+        hashes: name -> SHA-256 of the file, where known; the others are computed.
+        progress: called with the bytes written and their total; what it raises ends the bake.
+
+    Raises PrismError for what cannot be merged, see `prepared`, and for a full disk; nothing was written.
+    """
+    return prepared(recipe, out, sources=sources, dtype=dtype).write(hashes, progress)
+
+
+def prepared(
+    recipe: Recipe,
+    out: str | os.PathLike[str],
+    *,
+    sources: Mapping[str, Any] | None = None,
+    dtype: str = "",
+) -> Baked:
+    """A merge that can be written; only the files' headers are read for it.
+
+    Args:
         recipe: terms that hold for some steps only are not allowed.
         out: the .safetensors file to write.
         sources: name -> path, dict of tensors or `Source`, as for `merge_into`. Without it the recipe's names are
             paths, the base's among them.
         dtype: "fp16", "bf16" or "fp32" for every tensor that may be merged; empty keeps the base's.
-        hashes: name -> SHA-256 of the file, where known; the others are computed.
-        progress: called with the bytes written and their total; what it raises ends the bake.
 
-    Raises:
-        PrismError: for a model that is missing, damaged, or does not fit, for a full disk, or where `out` is one of
-            the models. Nothing was written.
+    Raises PrismError for a model that is missing, damaged, or does not fit, or where `out` is one of the models.
     """
     if dtype not in FORMATS:
         raise UnknownName("format", dtype, [name for name in FORMATS if name])
     if sources is None and recipe.base == LOADED:
         raise PrismError(f'"{recipe}" does not say what it is merged into; write the base first: BASE + {recipe}')
+    if any(term.when is not None for term in recipe.terms):
+        raise PrismError("A bake has no steps; leave step= away")
     given = {name: name for name in _paths(recipe)} if sources is None else sources
-    recipe = recipe.resolve(given)
+    recipe = _resolved(recipe, given) if sources is None else recipe.resolve(given)
     labels = tuple(dict.fromkeys((recipe.base, *recipe.models)))
     models = Models()
     models.take(given, labels)
-    base, path = models[recipe.base], _place(out, [models[label] for label in labels])
+    path = _place(out, [models[label] for label in labels])
     with torch.inference_mode():
-        baked = Baked(recipe, models, base, FORMATS[dtype])
-        metadata = {**base.source.metadata, **_merge_metadata(recipe, models, labels, hashes or {})}
-        _write_whole(path, baked, metadata, progress or (lambda done, total: None))
-    _copy_yaml(base, path)
-    return path
+        return Baked(recipe, models, path, FORMATS[dtype])
+
+
+def _resolved(recipe: Recipe, paths: Mapping[str, str]) -> Recipe:
+    try:
+        return recipe.resolve(paths)
+    except UnknownName as error:
+        raise PrismError(f'"{error.given}" is no file; a model\'s name is the path of its .safetensors file') from None
 
 
 def _copy_yaml(base: Model, path: Path) -> None:
@@ -80,10 +100,11 @@ def _copy_yaml(base: Model, path: Path) -> None:
 
 
 class Baked:
-    """The tensors of the file to be, in the order of the base's."""
+    """A file to be: its tensors, in the order of the base's. Raises PrismError for tensors that do not fit."""
 
-    def __init__(self, recipe: Recipe, models: Models, base: Model, dtype: torch.dtype | None) -> None:
-        self.models, self.base = models, base
+    def __init__(self, recipe: Recipe, models: Models, path: Path, dtype: torch.dtype | None) -> None:
+        self.recipe, self.models, self.path = recipe, models, path
+        base = self.base = models[recipe.base]
         layout = base.layout
         wishes = Wishes.of(recipe, layout)
         self.names = [name for name in base.source.entries if not name.startswith(LEFT_OUT)]
@@ -96,6 +117,14 @@ class Baked:
         ]
         if wrong:
             raise refusal(wrong)
+
+    def write(self, hashes: Mapping[str, str] | None = None, progress: Progress | None = None) -> Path:
+        """See `bake`."""
+        with torch.inference_mode():
+            metadata = {**self.base.source.metadata, **_merge_metadata(self.recipe, self.models, hashes or {})}
+            _write_whole(self, metadata, progress or (lambda done, total: None))
+        _copy_yaml(self.base, self.path)
+        return self.path
 
     def dtype(self, name: str) -> torch.dtype:
         """Of a tensor in the new file; markers and whole numbers stay as they are."""
@@ -124,9 +153,9 @@ class Baked:
             yield stage
 
 
-def _write_whole(path: Path, baked: Baked, metadata: Mapping[str, str], progress: Progress) -> None:
+def _write_whole(baked: Baked, metadata: Mapping[str, str], progress: Progress) -> None:
     """Under another name first, which then replaces the file."""
-    header = _header(baked, metadata)
+    path, header = baked.path, _header(baked, metadata)
     total, done = len(header) + sum(map(baked.size, baked.names)), len(header)
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
@@ -191,10 +220,10 @@ def _place(out: str | os.PathLike[str], models: list[Model]) -> Path:
 # --- what the file says of itself ---------------------------------------------------------------------------------
 
 
-def _merge_metadata(recipe: Recipe, models: Models, labels: Sequence[str], hashes: Mapping[str, str]) -> dict[str, str]:
+def _merge_metadata(recipe: Recipe, models: Models, hashes: Mapping[str, str]) -> dict[str, str]:
     """As A1111's merger writes it: the recipe, and for each model, by hash, its name and its own recipe."""
     told: dict[str, Any] = {}
-    for label in labels:
+    for label in dict.fromkeys((recipe.base, *recipe.models)):
         source = models[label].source
         if not isinstance(source, File):
             continue

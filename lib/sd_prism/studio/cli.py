@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     bake = commands.add_parser("bake", help="write a merge of checkpoints to a file")
     bake.add_argument("recipe", help='such as "base.safetensors + neon.safetensors:GRAD_V:VAE=0"; names are paths')
     bake.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    bake.add_argument("--force", action="store_true", help="replace --out if it exists")
     bake.add_argument("--dtype", default="", help="fp16, bf16 or fp32 (default: the base's)")
     bake.add_argument("--json", action="store_true", help="print what was done as JSON")
 
@@ -336,6 +337,8 @@ def _merge_of(metadata: Mapping[str, str]) -> dict[str, Any]:
 def _bake(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from ..merge import Recipe, bake
 
+    if args.out.exists() and not args.force:
+        raise PrismError(f"{args.out} exists already; choose another --out, or replace it with --force")
     recipe, shown = Recipe.parse(args.recipe), -1
 
     def tell(done: int, total: int) -> None:
