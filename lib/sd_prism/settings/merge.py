@@ -159,7 +159,7 @@ MERGE = Panel(
             "ratio",
             "Ratio",
             0.5,
-            "The weight of model B in every block, unless a preset or weights say it; in Cosine and Extract 0 is not A.",
+            "The weight of model B in every block, unless preset or weights say it; in Cosine and Extract 0 is not A.",
             low=-1.0,
             high=2.0,
             step=0.01,
