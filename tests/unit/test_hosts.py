@@ -41,6 +41,20 @@ def test_entering_a_name_again_closes_the_old_one_first():
     assert log == ["+1", "-1", "+2", "-2"] and "a" not in stack
 
 
+def test_a_context_that_fails_to_close_does_not_keep_the_others_open():
+    class Broken(Context):
+        def __exit__(self, *exc):
+            super().__exit__(*exc)
+            raise RuntimeError(f"no {self.name}")
+
+    log, stack = [], UndoStack()
+    for name, kind in (("a", Context), ("b", Broken), ("c", Context)):
+        stack.enter(name, kind(name, log))
+    with pytest.raises(RuntimeError, match="no b"):
+        stack.close_all()
+    assert log[3:] == ["-c", "-b", "-a"] and not any(name in stack for name in "abc")
+
+
 def test_a_context_that_fails_to_open_is_not_kept():
     class Broken(Context):
         def __enter__(self):

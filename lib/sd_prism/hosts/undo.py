@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 
@@ -24,8 +24,10 @@ class UndoStack:
             context.__exit__(None, None, None)
 
     def close_all(self) -> None:
-        for name in reversed(list(self._open)):
-            self.close(name)
+        """In reverse order. The last error is raised once all are closed."""
+        with ExitStack() as closing:
+            for name in self._open:
+                closing.callback(self.close, name)
 
     def __contains__(self, name: str) -> bool:
         return name in self._open
