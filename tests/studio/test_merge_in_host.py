@@ -18,6 +18,7 @@ from sd_prism.studio import generate, host
 JOB = {"prompt": "a red cat", "steps": 2, "seed": 3, "width": 64, "height": 64, "sampler_name": "Euler"}
 WHOLE = {"ratio": 1, "vae": 1}
 HALF = {"model": "sd1-other", "ratio": 0.5}
+VAE_ONLY = {"model": "sd1-other", "ratio": 0, "vae": 1}
 FAMILIES = "sd1", "sd2", "sdxl"
 
 
@@ -165,6 +166,49 @@ def test_a_model_that_is_gone_is_forgotten(draw):
     draw(model="sdxl")
     gc.collect()
     assert kept() is None
+
+
+@pytest.mark.parametrize("part", ["conv_in", "mid_block"])  # the first one is among the samples
+def test_a_dropped_model_that_lost_its_parts_is_forgotten(draw, caplog, part):
+    """A1111 takes its own modules out of a model that it drops."""
+    draw(model="sd2")
+    before = weights()
+    draw(HALF)
+    dropped = loaded()
+    delattr(dropped.engine.unet, part)
+    draw({**HALF, "model": "sd2-other"}, model="sd2")
+    assert models().of(dropped) is None and weights() != before
+    models().restore_all()
+    assert weights() == before and "ERROR" not in caplog.text
+
+
+def test_an_error_as_one_model_is_restored_is_logged_and_the_next_one_follows(draw, monkeypatch, caplog):
+    draw()
+    before = weights()
+    draw(HALF)
+    restore = models().restore
+
+    def fails(model):
+        if model == "another":
+            raise RuntimeError("on purpose")
+        restore(model)
+
+    monkeypatch.setattr(models(), "_merged", {"another": None, **models()._merged})
+    monkeypatch.setattr(models(), "restore", fails)
+    models().restore_all()
+    assert weights() == before and "on purpose" in caplog.text
+
+
+def test_a_picture_to_begin_with_is_encoded_by_the_jobs_own_vae(draw):
+    """The host encodes it before it tells the job's networks."""
+    picture = Image.new("RGB", (64, 64), (40, 160, 60))
+    image = {"init_images": [picture], "denoising_strength": 0.1}
+    tag = {"prompt": f"{JOB['prompt']} <merge:sd1-other:0:VAE=1>"}
+    plain = draw(**image).pixels
+    once = draw(VAE_ONLY, **image).pixels
+    assert draw(VAE_ONLY, **image).pixels == once != plain == draw(**image).pixels
+    tagged = draw(**image, **tag).pixels
+    assert draw(**image, **tag).pixels == tagged not in (plain, once)
 
 
 def test_axes_reach_every_setting_and_the_menus_name_the_checkpoints(draw):

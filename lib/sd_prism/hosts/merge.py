@@ -185,6 +185,8 @@ def process(p: Any, args: Sequence[object]) -> None:
     host.begin(p, args)
     setattr(p, FILE, _file())
     models.restore_all(keep=shared.sd_model)
+    if hasattr(p, "init_images") and (host.current(p) or models.touches(shared.sd_model, VAE)):
+        apply(p, hires=False, tagged=False)  # the host encodes them next, and reads tags after that
 
 
 def networks_told(p: Any, data: Mapping[str, Any]) -> None:
@@ -219,12 +221,12 @@ def before_call(params: Any) -> None:
         _write(p, run.recipes[step])
 
 
-def apply(p: Any, hires: bool) -> None:
+def apply(p: Any, hires: bool, tagged: bool = True) -> None:
     """Merge what a pass begins with; an error is told, and the pass has the model as it was loaded."""
     global run
     run = Run((), _file())
     with _told(p):
-        recipe = wanted(p, hires)
+        recipe = wanted(p, hires, tagged)
         if recipe != Recipe() and _is_ours(p):
             refuse_other_unet()
             note(p, recipe)
@@ -257,11 +259,11 @@ def _told(p: Any) -> Iterator[None]:
             raise
 
 
-def wanted(p: Any, hires: bool) -> Recipe:
-    """The panel's recipe, then the tags of the pass's prompt."""
+def wanted(p: Any, hires: bool, tagged: bool = True) -> Recipe:
+    """The panel's recipe, then the tags of the pass's prompt, if they are known already."""
     values = host.current(p)
     recipe = recipe_of(values, hires=hires) if values else Recipe()
-    asked = tags(p, hires)
+    asked = tags(p, hires) if tagged else []
     own = models.own_presets(shared.sd_model) if asked else {}
     for text in asked:
         more = Recipe.parse(text, own)

@@ -241,7 +241,10 @@ class Merged:
             return False
         if not self._samples:
             return self.touched or self._source() is self.pristine.source
-        bases = [(self.weights.base(name), held) for name, held in self._samples.items()]
+        try:
+            bases = [(self.weights.base(name), held) for name, held in self._samples.items()]
+        except AttributeError:  # A1111 takes its own modules out of a model that it drops
+            return False
         return any(not base.is_meta and torch.equal(_sample(base), held) for base, held in bases)
 
     def _source(self) -> Source | None:
@@ -320,16 +323,19 @@ def restore(model: Any) -> None:
         return
     try:
         merged.restore()
-    except PrismError as error:  # a host may have given the weights away
+    except (PrismError, AttributeError) as error:  # a host may have given the weights away, or modules of its own
         del _merged[model]
         log.warning("A merged model could not be restored: %s", error)
 
 
 def restore_all(keep: Any = None) -> None:
-    """The same of all loaded models but one."""
+    """The same of all loaded models but one; an error is logged, and does not keep the others from it."""
     for model in list(_merged):
         if model is not keep:
-            restore(model)
+            try:
+                restore(model)
+            except Exception:
+                log.exception("A merged model could not be restored")
 
 
 def touches(model: Any, block: str) -> bool:
