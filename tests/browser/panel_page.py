@@ -55,7 +55,7 @@ def panel():
 
 
 def tags():
-    return namespaces.build(lambda name: f"script_txt2img_prism_namespaces_{name}", tell)
+    return namespaces.build(lambda name: f"script_txt2img_prism_namespaces_{name}", tell, tell)
 
 
 class Models:
