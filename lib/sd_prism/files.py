@@ -1,11 +1,43 @@
-"""Files that the user must not lose."""
+"""Files that the user must not lose, and their names."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from pathlib import Path
+
+from .errors import PrismError
+
+LONGEST = 200  # bytes of a name, which leaves room for an ending and a draft's number in the 255 of most disks
+FORBIDDEN = frozenset('<>:"/\\|?*')  # to Windows
+DEVICE = re.compile(r"(CON|PRN|AUX|NUL|(COM|LPT)[0-9¹²³]) *(\..*)?", re.IGNORECASE)
+
+
+def new_name(text: str, ending: str, kept: tuple[str, ...] = ()) -> str:
+    """A file's name as a person wrote it, with or without its ending, made sure to be one on every system.
+
+    Args:
+        ending: what the name gets, such as ".safetensors".
+        kept: endings that the name must not have before that one.
+
+    Raises PrismError that says what is wrong with it.
+    """
+    name = text.strip()
+    name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    for wrong, why in (
+        (not name, "write one"),
+        (not name.isprintable(), "it has characters that cannot be seen"),
+        (not FORBIDDEN.isdisjoint(name), f"write one without folders and {' '.join(sorted(FORBIDDEN))}"),
+        (name != name.strip(" ."), "it must not begin or end with a dot or blank"),
+        (DEVICE.fullmatch(name), "Windows has a device of that name"),
+        (name.lower().endswith(kept), f"a name must not end in {' or '.join(kept)}"),
+        (len(name.encode(errors="replace")) > LONGEST, f"it is longer than {LONGEST} bytes"),
+    ):
+        if wrong:
+            raise PrismError(f'"{name[:40]}" is no name for a file; {why}')
+    return name + ending
 
 
 def set_aside(path: str | Path) -> Path:

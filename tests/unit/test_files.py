@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and have names that every system takes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from sd_prism import files
+from sd_prism.errors import PrismError
+from sd_prism.files import new_name
 
 
 def test_the_new_text_replaces_the_old_one_and_leaves_nothing_else(tmp_path):
@@ -61,3 +63,34 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
         writer.stdout.close()
         text = file.read_text()
         assert len(text) == 3_000_000 and len(set(text)) == 1
+
+
+@pytest.mark.parametrize("text", ["half", " half ", "half.safetensors", "half.SafeTensors"])
+def test_a_new_name_gets_its_ending_once(text):
+    assert new_name(text, ".safetensors") == "half.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "write one"),
+        (".safetensors", "write one"),
+        *((f"a{one}b", "without folders") for one in '<>:"/\\|?*'),
+        ("../half", "without folders"),
+        *((f"a{one}b", "cannot be seen") for one in "\0\n\x7f\u202e\ud800"),
+        *((one, "a dot or blank") for one in (".half", "half.", "half .safetensors", "..")),
+        *((one, "Windows has a device") for one in ("CON", "nul", "Com1", "lpt9.v2", "aux .x")),
+        ("half.yaml", "must not end in .yaml or .vae"),
+        ("half.VAE.safetensors", "must not end in .yaml or .vae"),
+        ("x" * 201, "longer than 200 bytes"),
+        ("鳥" * 67, "longer than 200 bytes"),
+    ],
+)
+def test_what_is_no_name_on_some_system_is_none(text, said):
+    with pytest.raises(PrismError, match=said):
+        new_name(text, ".safetensors", (".yaml", ".vae"))
+
+
+@pytest.mark.parametrize("text", ["x" * 200, "console", "half-0.5 (v2)", "半分", "a.b"])
+def test_other_names_stay_as_they_are(text):
+    assert new_name(text, ".safetensors") == f"{text}.safetensors"
