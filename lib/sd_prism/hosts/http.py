@@ -52,6 +52,7 @@ class Refused(Exception):
     """A request that is answered with this status and the error's text."""
 
     status = NOT_USABLE
+    headers: Mapping[str, str] | None = None
 
 
 class NotJson(Refused):
@@ -134,7 +135,8 @@ def answered(answer: Callable[[], Any]) -> JSONResponse:
 
 
 def problem(status: int, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status)
+    headers = error.headers if isinstance(error, Refused) else None
+    return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status, headers=headers)
 
 
 # --- completion
@@ -176,14 +178,16 @@ async def body_of(request: Request) -> bytes:
     return bytes(body)
 
 
-def fields_of(body: bytes, texts: Sequence[str] = ("prompt", "negative")) -> dict[str, Any]:
+def fields_of(
+    body: bytes, texts: Sequence[str] = ("prompt", "negative"), example: str = '{"prompt": "species:seal"}'
+) -> dict[str, Any]:
     """The JSON object of a request, its texts checked."""
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise NotJson(f"The request is no JSON: {error}") from error
     if not isinstance(given, dict):
-        raise NotJson('The request must be a JSON object such as {"prompt": "species:seal"}')
+        raise NotJson(f"The request must be a JSON object such as {example}")
     try:
         json.dumps(given, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -1,10 +1,12 @@
 """What the panel asks for over HTTP: the loaded model's blocks and what is merged into it, presets, and baking.
 
-Routes under /prism/v1/merge, as open as the webui's own page. Errors are {"error": kind, "detail": text}.
+Routes under /prism/v1/merge, as open as the webui's own page, but for baking, see `access`. Errors are
+{"error": kind, "detail": text}.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Mapping
@@ -17,19 +19,25 @@ import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from modules import paths, script_callbacks, sd_models, shared
+from starlette.concurrency import run_in_threadpool
 
 from ..errors import PrismError
-from ..merge.baking import bake
+from ..files import new_name
+from ..merge.baking import Baked, prepared
 from ..merge.blocks import Layout
 from ..merge.presets import PRESETS
 from ..merge.recipe import LOADED, Recipe
 from ..settings import MERGE
 from ..settings.merge import recipe_of
+from . import access
 from . import merge_models as models
 from .http import Refused, answered, body_of, fields_of, problem
 from .webui import loaded_model
 
+log = logging.getLogger("prism")
+
 PREFIX = "/prism/v1/merge"
+EXAMPLE = '{"name": "half", "model": "neon", "ratio": 0.5}'
 
 
 @dataclass
@@ -67,10 +75,11 @@ def add_routes(app: FastAPI) -> None:
     async def start(request: Request) -> JSONResponse:
         """Write a file {"name", "dtype", and settings of the panel} from the loaded checkpoint."""
         try:
-            given = fields_of(await body_of(request), texts=("name", "dtype"))
+            await access.check(request)
+            given = fields_of(await body_of(request), texts=("name", "dtype"), example=EXAMPLE)
         except Refused as error:
             return problem(error.status, error)
-        return answered(lambda: begin(given))
+        return await run_in_threadpool(answered, lambda: begin(given))
 
     def progress() -> JSONResponse:
         """How far the file is."""
@@ -136,35 +145,36 @@ def weights(count: str) -> dict[str, tuple[float, ...]]:
 
 
 def begin(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Start a bake in a thread of its own; raises PrismError where that cannot be."""
+    """Start a bake in a thread of its own; raises PrismError for what cannot be baked."""
     settings = {key: value for key, value in given.items() if key not in ("name", "dtype")}
     recipe = models.titled(recipe_of(MERGE.read(settings)))
     if recipe == Recipe():
         raise PrismError("There is nothing to bake: no model B and no recipe")
-    name = str(given["name"]).strip().removesuffix(".safetensors")
-    if not name or Path(name).name != name or name.startswith("."):
-        raise PrismError(f'"{name}" is no name for a file; write one without folders')
-    out = folder() / f"{name}.safetensors"
+    out = folder() / new_name(str(given["name"]), ".safetensors", (".yaml", ".vae"))
     if out.exists():
         raise PrismError(f"{out.name} exists already; choose another name")
     infos = {label: models.find(label) for label in recipe.models} | {LOADED: shared.sd_model.sd_checkpoint_info}
+    sources = {label: info.filename for label, info in infos.items()}
+    hashes = {label: info.sha256 for label, info in infos.items() if info.sha256}
+    baked = prepared(recipe, out, sources=sources, dtype=str(given["dtype"]))
     with lock:
         if baking.running:
             raise PrismError(f"{baking.name} is being written; wait for it")
         vars(baking).update(name=out.name, done=0, total=0, error="", running=True)
-    threading.Thread(target=write, args=(recipe, out, infos, str(given["dtype"])), daemon=True).start()
+    threading.Thread(target=write, args=(baked, hashes), daemon=True).start()
     return vars(baking)
 
 
-def write(recipe: Recipe, out: Path, infos: Mapping[str, Any], dtype: str) -> None:
+def write(baked: Baked, hashes: Mapping[str, str]) -> None:
     """The thread: errors are told by `baking`."""
-    sources = {label: info.filename for label, info in infos.items()}
-    hashes = {label: info.sha256 for label, info in infos.items() if info.sha256}
     try:
-        bake(recipe, out, sources=sources, dtype=dtype, hashes=hashes, progress=told)
+        baked.write(hashes, told)
         sd_models.list_models()
     except PrismError as error:
         baking.error = str(error)
+    except Exception as error:
+        log.exception("%s failed", baked.path)
+        baking.error = f"{baking.name} failed ({type(error).__name__}: {error}); the console says more"
     finally:
         baking.running = False
 

@@ -1,0 +1,58 @@
+"""Who may have files written over HTTP: those who may use the webui's own API."""
+
+from __future__ import annotations
+
+from secrets import compare_digest
+from types import MappingProxyType
+
+from fastapi import HTTPException, Request
+from fastapi.security import HTTPBasic
+from modules import shared
+
+from .http import Refused
+
+
+class NotAllowed(Refused):
+    """A request that this webui takes from nobody."""
+
+    status = 403
+
+
+class NotKnown(Refused):
+    """A request without the name and password of a user."""
+
+    status = 401
+    headers = MappingProxyType({"WWW-Authenticate": "Basic"})
+
+
+class NotJsonType(Refused):
+    """A request that the browser would send for any other site's page."""
+
+    status = 415
+
+
+async def check(request: Request) -> None:
+    """Raises Refused for a request that must not write."""
+    options = shared.cmd_opts
+    if not (options.api or options.nowebui):
+        raise NotAllowed("Files are written over HTTP only where the webui was started with --api; add it")
+    if options.api_auth:
+        if not await _is_known(request, options.api_auth):
+            raise NotKnown("Incorrect username or password; send one of --api-auth by HTTP Basic")
+    elif options.gradio_auth or getattr(options, "gradio_auth_path", None):
+        raise NotAllowed("The webui's page has a password, its API has none; start it with --api-auth user:password")
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise NotJsonType(f'Content-Type is "{kind[:40]}"; send application/json')
+
+
+async def _is_known(request: Request, users: str) -> bool:
+    """Whether the request names one of "user:password,user2:password2"."""
+    try:
+        given = await HTTPBasic(auto_error=False)(request)
+    except HTTPException:  # cannot be read
+        return False
+    if given is None:
+        return False
+    named = f"{given.username}:{given.password}".encode()
+    return any(compare_digest(named, one.strip().encode()) for one in users.split(","))
