@@ -341,6 +341,15 @@ def test_images_are_merged_from_too(host):
     assert host.draw(request)[0].pixels == plain
 
 
+def test_a_picture_to_begin_with_is_encoded_by_the_jobs_own_vae(host):
+    """Hosts encode it before they tell the job's networks."""
+    request, vae = inpainting(), {"model": NEON, "ratio": 0, "vae": 1}
+    scripts = {"alwayson_scripts": {MERGE.title: {"args": [vae]}}}
+    jobs = [request, {**request, **scripts}, {**request, **scripts}, request]
+    plain, first, second, after = (host.draw(one)[0].pixels for one in jobs)
+    assert first == second != plain == after
+
+
 def test_another_vae_is_not_taken_for_the_merged_one(host, plain):
     folder = host.data / "models" / "VAE"
     folder.mkdir(parents=True, exist_ok=True)
@@ -384,6 +393,20 @@ def test_reload_ui_restores_the_model(host, plain):
     host.reload()
     assert weights(host) == plain[1] and told(host) == ""
     assert pixels(host, FULL) == pixels(host, **checkpoint("baked"))
+
+
+def test_reload_ui_restores_the_model_though_the_host_has_dropped_others(host, plain):
+    """A1111 takes its own modules out of them."""
+    half = {**HALF, "te": 0.5}
+    for args in ((half,), ()):
+        pixels(host, *args)
+        pixels(host, **checkpoint(SECOND))
+    pixels(host, half, **HIRES, hr_second_pass_steps=2, hr_checkpoint_name=SECOND)
+    for _ in range(2):
+        pixels(host)
+    pixels(host, half)
+    host.reload()
+    assert weights(host) == plain[1]
 
 
 def test_infotext_gives_the_picture_back(host):
