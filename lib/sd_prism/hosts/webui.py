@@ -151,7 +151,9 @@ def family() -> str:
 
 def unload() -> None:
     """Undoes everything, then forgets our modules, so that a reload runs new code. The studio itself stays."""
-    undo.close_all()
-    for name in list(sys.modules):
-        if name.split(".")[0] == "sd_prism" and not name.startswith("sd_prism.studio"):
-            del sys.modules[name]
+    try:
+        undo.close_all()
+    finally:
+        for name in list(sys.modules):
+            if name.split(".")[0] == "sd_prism" and not name.startswith("sd_prism.studio"):
+                del sys.modules[name]
