@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,9 +18,8 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from sd_prism.settings import CUSTOM, FREEU, MERGE, NAMESPACES
-from sd_prism.studio.cli import BROWSERS
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
@@ -116,15 +114,6 @@ def wait_for(client, process, log):
         except httpx.HTTPError:
             time.sleep(0.1)
     pytest.fail(f"the page did not start:\n{log.read_text(errors='replace')[-4000:]}")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def opened(browser, served, path):

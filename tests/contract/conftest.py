@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import sd_prism
-from browser import launch
 from contract import hosts, neighbours
 from contract.source import Source
 from sd_prism.studio.cli import WEBUIS
@@ -80,16 +79,6 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
             return known[name]
 
         yield start
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = launch(playwright)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="session")

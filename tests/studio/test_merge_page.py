@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import PATIENCE, launch
+from browser import PATIENCE
 from sd_prism.merge.presets import PRESETS
 
 ROOT = "#script_txt2img_prism_block_merge"
@@ -40,16 +40,6 @@ def address(tmp_path_factory):
     ) as process:
         yield next(line for line in process.stdout if line.startswith("Prism studio:")).split()[-1]
         process.kill()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = launch(playwright)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

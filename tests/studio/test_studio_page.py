@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import torch
-from browser import Page, launch
+from browser import Page
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -42,16 +42,6 @@ def studio(tmp_path_factory):
         address = next(line for line in process.stdout if line.startswith("Prism studio:")).split()[-1]
         yield SimpleNamespace(address=address, data=folder / "data", gate=extension / "gate")
         process.kill()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = launch(playwright)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture()
