@@ -118,7 +118,7 @@ def test_a_pasted_prompt_of_tags_stays_whether_the_panel_is_on_or_off(page):
 def test_a_preset_fills_the_panel(page):
     switch(page)
     page.locator(f"{ROOT}_preset input").first.click()
-    page.locator("ul.options li").filter(has_text="SoteDiffusion").click()
+    page.locator("ul.options li, [role=option]").filter(has_text="SoteDiffusion").first.click()
     page.wait_for_function(
         "(id) => [...document.querySelectorAll(id)].some((one) => one.value === 'SoteDiffusion')",
         arg=f"{ROOT}_dialect input",
