@@ -288,11 +288,3 @@ def test_without_answers_a_text_stays_a_text(browser, host):
         with page.expect_response("**/prism/v1/namespaces/render"):
             write(page, "species:seal, a cat")
         assert box(page).input_value() == "species:seal, a cat" and page.locator(".prism-chips:visible").count() == 0
-
-
-def test_it_works_after_reload_ui(browser, host):
-    host.reload()
-    with opened(browser, host, PANEL.format("txt2img")) as page:
-        switch(page, True)
-        write(page, "species:seal")
-        assert chips(page, 1) == [("species", "seal")]
