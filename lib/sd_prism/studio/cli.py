@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 WEBUIS = "PRISM_TEST_WEBUIS"  # a JSON list of {path, python, args}, for tests/contract
 MINUS = re.compile("-[^-].*[:：]")  # -species:dog is a text, which argparse takes for one only behind a blank
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+MAX_WORKERS = 4  # of the tests; each holds a torch, a studio and a browser: some 2 GB
 
 
 def main(argv: Sequence[str]) -> int:
@@ -293,7 +294,9 @@ def _test(args: argparse.Namespace, rest: Sequence[str]) -> int:
         subprocess.call([sys.executable, "-m", "playwright", "install", "chromium"])
     checks = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]]
     failed = [" ".join(check) for check in checks if subprocess.call([sys.executable, "-m", *check], cwd=ROOT)]
-    status = subprocess.call([sys.executable, "-m", "pytest", *rest], cwd=ROOT, env=env)
+    # File by file over the cores; a given webui is started once, and so is its pytest.
+    workers = [] if args.webui else ["-n", str(min(os.cpu_count() or 1, MAX_WORKERS)), "--dist", "loadfile"]
+    status = subprocess.call([sys.executable, "-m", "pytest", *workers, *rest], cwd=ROOT, env=env)
     if failed:
         print(f"failed beside the tests: {', '.join(failed)}", file=sys.stderr)
     return status or bool(failed)
