@@ -4,6 +4,7 @@ The names and shapes here are written from the published files, apart from the n
 """
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -31,7 +32,8 @@ def batch_norm(name, width, affine=True):
 def unet_blocks(name, letter, width, skip, cond, conditions):
     if letter == "C":
         return {
-            **{f"{name}.depthwise.weight": (width, 1, 3, 3), f"{name}.depthwise.bias": (width,)},
+            f"{name}.depthwise.weight": (width, 1, 3, 3),
+            f"{name}.depthwise.bias": (width,),
             **linear(f"{name}.channelwise.0", 4 * width, width + skip),
             **dict.fromkeys((f"{name}.channelwise.2.gamma", f"{name}.channelwise.2.beta"), (1, 1, 1, 4 * width)),
             **linear(f"{name}.channelwise.4", width, 4 * width),
@@ -85,7 +87,7 @@ def stage_b_shapes(widths=(8, 16, 16, 24), blocks=(1, 1, 2, 1), up_repeats=(2, 2
         **unet_levels(widths, letters, blocks, blocks[::-1], up_repeats, cond, ("sca",)),
         **conv("clf.1", 16, widths[0]),
     }
-    for level, (high, low) in enumerate(zip(widths, widths[1:])):
+    for level, (high, low) in enumerate(pairwise(widths)):
         shapes |= conv(f"down_downscalers.{level + 1}.1", low, high, 2)
         step = len(widths) - 2 - level
         shapes |= {f"up_upscalers.{step}.1.weight": (low, high, 2, 2), f"up_upscalers.{step}.1.bias": (high,)}
