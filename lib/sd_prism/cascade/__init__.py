@@ -1,5 +1,6 @@
-"""Stable Cascade: a small latent of 16 channels (stage C), then its picture (stages B and A).
+"""Stable Cascade (Wuerstchen v3): a prompt becomes a small latent (stage C), a larger one (stage B), a picture (A).
 
-`formats` reads its files, `unet`, `text`, `stage_a`, `previewer` and `effnet` are its networks, `schedule`, `denoise`,
-`guidance` and `sampling` its maths, `decode` makes pictures of latents.
+`unet` has stages C and B, `text` their text encoder, `formats` reads every layout of their files, `schedule`,
+`sampling` and `decode` are the mathematics between them. Submodules load when they are imported, so that knowing the
+name costs no torch.
 """
