@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -68,9 +68,7 @@ class UNetConfig:
         """
         kind: Literal["C", "B"] = "C" if "clip_txt_mapper.weight" in shapes else "B"
         pooled = "clip_txt_pooled_mapper.weight" if kind == "C" else "clip_mapper.weight"
-        for name in (pooled, "embedding.1.weight", "clf.1.weight", "down_blocks.0.0.depthwise.weight"):
-            if name not in shapes:
-                raise PrismError(f'stage {kind} of Stable Cascade needs "{name}", which this file does not have')
+        _need(shapes, f"stage {kind}", (pooled, "embedding.1.weight", "down_blocks.0.0.depthwise.weight"))
         down, up = _levels(shapes, "down"), _levels(shapes, "up")
         patch = 1 if kind == "C" else 2
         c_cond = _c_cond(shapes, pooled)
@@ -126,6 +124,58 @@ def _c_cond(shapes: Shapes, pooled: str) -> int:
         return shapes["clip_txt_mapper.weight"][0]
     seen = (shape[1] for name, shape in shapes.items() if name.endswith(".kv_mapper.1.weight"))
     return next(seen, shapes[pooled][0] // 4)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A build of CLIP's text encoder.
+
+    Attributes:
+        vocabulary, positions: how many tokens and places have a vector.
+        width, hidden, projection: of a state, inside a layer, of the pooled text.
+        activation: "gelu", or "quick_gelu" as in OpenAI's own.
+    """
+
+    vocabulary: int = 49408
+    positions: int = 77
+    width: int = 1280
+    hidden: int = 5120
+    layers: int = 32
+    projection: int = 1280
+    head_width: int = HEAD_WIDTH
+    activation: str = "gelu"
+
+    @property
+    def heads(self) -> int:
+        return self.width // self.head_width
+
+    @classmethod
+    def of(cls, shapes: Shapes, metadata: Mapping[str, str] = {}) -> TextConfig:
+        """The build whose weights have these names, transformers' own, and shapes.
+
+        Raises:
+            PrismError: a weight that every text encoder has is not there.
+        """
+        tower = "text_model."
+        tokens, places = (f"{tower}embeddings.{one}_embedding.weight" for one in ("token", "position"))
+        inside = f"{tower}encoder.layers.0.mlp.fc1.weight"
+        _need(shapes, "the text encoder", (tokens, places, inside, "text_projection.weight"))
+        return cls(
+            vocabulary=shapes[tokens][0],
+            positions=shapes[places][0],
+            width=shapes[tokens][1],
+            hidden=shapes[inside][0],
+            layers=sum(bool(re.fullmatch(rf"{tower}encoder\.layers\.\d+\.mlp\.fc1\.weight", name)) for name in shapes),
+            projection=shapes["text_projection.weight"][0],
+            head_width=int(metadata.get(TEXT_HEAD_WIDTH_KEY, HEAD_WIDTH)),
+            activation=metadata.get(ACTIVATION_KEY, "gelu"),
+        )
+
+
+def _need(shapes: Shapes, part: str, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in shapes:
+            raise PrismError(f'{part} of Stable Cascade needs "{name}", which this file does not have')
 
 
 STAGE_C = UNetConfig(
