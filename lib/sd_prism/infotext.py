@@ -35,10 +35,10 @@ def loads(panel: Panel, text: str | None) -> dict[str, Value]:
     if "preset" in known and known["preset"] not in panel["preset"].choices:
         del known["preset"]  # the values stand for themselves
     try:
-        return panel.read(known or {"enabled": False})
+        return panel.read(known or panel.off)
     except PrismError as error:
         log.warning("%s in a pasted infotext was left out: %s", panel.title, error)
-        return panel.read({"enabled": False})
+        return panel.read(panel.off)
 
 
 def _items(text: str) -> list[tuple[str, str]]:

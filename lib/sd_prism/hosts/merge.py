@@ -24,7 +24,7 @@ from ..settings.merge import OFF, recipe_of
 from . import merge_http, merge_page
 from . import merge_models as models
 from .progress import progress, steps_taken
-from .undo import undo
+from .undo import around, undo
 from .webui import PanelHost
 
 TAG = "merge"
@@ -128,27 +128,9 @@ def held() -> ExitStack:
     """Until it is closed: jobs without us are not merged into, nor does the host keep a VAE that was."""
     stack = ExitStack()
     stack.callback(models.restore_all)
-    stack.enter_context(_around(processing, "process_images_inner", _job))
-    stack.enter_context(_around(sd_vae, "reload_vae_weights", _vae_change))
+    stack.enter_context(around(processing, "process_images_inner", _job))
+    stack.enter_context(around(sd_vae, "reload_vae_weights", _vae_change))
     return stack
-
-
-@contextmanager
-def _around(module: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
-    """A host's function with ours around it; ours steps aside afterwards, whoever may hold it by then."""
-    original = getattr(module, name)
-    on = True
-
-    def replacement(*args: Any, **kwargs: Any) -> Any:
-        return wrapper(original, *args, **kwargs) if on else original(*args, **kwargs)
-
-    setattr(module, name, replacement)
-    try:
-        yield
-    finally:
-        on = False
-        if getattr(module, name) is replacement:
-            setattr(module, name, original)
 
 
 def _job(original: Callable[..., Any], p: Any, *args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 
@@ -34,3 +35,21 @@ class UndoStack:
 
 
 undo = UndoStack()
+
+
+@contextmanager
+def around(module: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
+    """A host's function with ours around it; ours steps aside afterwards, whoever may hold it by then."""
+    original = getattr(module, name)
+    on = True
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(original, *args, **kwargs) if on else original(*args, **kwargs)
+
+    setattr(module, name, replacement)
+    try:
+        yield
+    finally:
+        on = False
+        if getattr(module, name) is replacement:
+            setattr(module, name, original)

@@ -59,27 +59,31 @@ class PanelHost:
 
         Cells of an X/Y/Z grid share one infotext dictionary, so our keys go first.
         """
-        for key in (self.panel.title, self.error_key):
-            p.extra_generation_params.pop(key, None)
-        setattr(p, self.attribute, None)
+        self.forget(p)
         try:
             values = self._values(p, self.arguments(p, args), family)
         except PrismError as error:
             self.fail(p, error)
             return None
-        if not values["enabled"]:
+        if not values.get("enabled", True):
             return None
         setattr(p, self.attribute, values)
         p.extra_generation_params[self.panel.title] = infotext.dumps(self.panel, values)
         return values
+
+    def forget(self, p: Any) -> None:
+        """Takes away what an earlier job, or another cell of a grid, has left."""
+        for key in (self.panel.title, self.error_key):
+            p.extra_generation_params.pop(key, None)
+        setattr(p, self.attribute, None)
 
     def _values(self, p: Any, args: Sequence[object], family: str | None) -> dict[str, Value]:
         values = self.panel.read(args, family)
         cell = getattr(p, "_prism_xyz", {}).get(self.panel.name)
         if not cell:
             return values
-        if not self.panel["enabled"].check(cell.get("enabled", True), self.panel.title):
-            return {"enabled": False}
+        if "enabled" in cell and not self.panel["enabled"].check(cell["enabled"], self.panel.title):
+            return dict(self.panel.off)
         return self.panel.over(values, cell, family)
 
     def current(self, p: Any) -> dict[str, Value] | None:

@@ -1,10 +1,11 @@
 """One declaration per setting: page, arguments, schema, axes, infotext, presets and options derive from it."""
 
 from .base import AUTOMATIC, CUSTOM, Field, Panel, Value
+from .cascade import CASCADE
 from .freeu import FREEU
 from .merge import MERGE
 from .namespaces import NAMESPACES
 
-PANELS = (FREEU, NAMESPACES, MERGE)
+PANELS = (FREEU, NAMESPACES, MERGE, CASCADE)
 
-__all__ = ["AUTOMATIC", "CUSTOM", "FREEU", "MERGE", "NAMESPACES", "PANELS", "Field", "Panel", "Value"]
+__all__ = ["AUTOMATIC", "CASCADE", "CUSTOM", "FREEU", "MERGE", "NAMESPACES", "PANELS", "Field", "Panel", "Value"]

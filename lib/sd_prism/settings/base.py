@@ -110,6 +110,7 @@ class Field:
 class Panel:
     """One script: its title, its settings in argument order, and the presets that fill some of them.
 
+    One without a setting "enabled" is always on.
     `automatic` names the preset for a family of models, which the preset "Automatic (by model)" stands for.
     """
 
@@ -131,6 +132,16 @@ class Panel:
         return tuple(one.name for one in self.fields)
 
     @property
+    def on(self) -> dict[str, Value]:
+        """What switches it on."""
+        return {"enabled": True} if "enabled" in self.names else {}
+
+    @property
+    def off(self) -> dict[str, Value]:
+        """What switches it off, if anything does."""
+        return dict.fromkeys(self.on, False)
+
+    @property
     def kept(self) -> tuple[str, ...]:
         """The settings that belong to a picture, and so to its infotext and to presets."""
         return tuple(one.name for one in self.fields if not one.once and one.name not in ("enabled", "preset"))
@@ -147,7 +158,7 @@ class Panel:
         With the `family` of the loaded model the automatic preset becomes the one for it.
         """
         if isinstance(args, Mapping):
-            return self._fill({"enabled": True, **args}, family)
+            return self._fill({**self.on, **args}, family)
         if args and isinstance(args[0], Mapping):
             return self.read(args[0], family)
         given = dict(zip(self.names, args, strict=False))
@@ -161,7 +172,7 @@ class Panel:
         """Values with given ones over them, the panel on; a given preset's own values come between the two."""
         if str(given.get("preset", CUSTOM)).casefold() != CUSTOM.casefold():
             values = {name: value for name, value in values.items() if name not in self.filled}
-        return self.read({**values, "enabled": True, **given}, family)
+        return self.read({**values, **self.on, **given}, family)
 
     @property
     def filled(self) -> tuple[str, ...]:
