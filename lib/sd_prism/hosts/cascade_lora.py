@@ -1,0 +1,51 @@
+"""LoRA files of Stable Cascade in the host's own LoRA extension, which knows no names of such layers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from modules import sd_models
+
+from ..cascade.lora import file_names, translated
+from .cascade_previews import is_cascade
+from .undo import around
+from .webui import loaded_model
+
+EXTENSION = "networks"  # the extension's module
+
+
+def wrapped() -> ExitStack:
+    """Until it is closed, where the extension is there: its files are read in its own names for a Cascade model."""
+    stack = ExitStack()
+    extension = sys.modules.get(EXTENSION)
+    if hasattr(extension, "load_network"):
+        stack.enter_context(around(extension, "load_network", _load))
+    return stack
+
+
+def _load(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    model = loaded_model()
+    if not is_cascade(model):
+        return original(*args, **kwargs)
+    names = layer_names(model)
+
+    def read(original: Callable[..., dict[str, Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {translated(key, names): tensor for key, tensor in original(*args, **kwargs).items()}
+
+    with around(sd_models, "read_state_dict", read):
+        return original(*args, **kwargs)
+
+
+def layer_names(model: Any) -> dict[str, str]:
+    """Names of layers in files -> those under which the extension finds the layers of the live model."""
+    parts = {"stage_c": model.model.diffusion_model, "text": model.cond_stage_model.transformer}
+    return {
+        name: module.network_layer_name
+        for part, root in parts.items()
+        for path, module in root.named_modules()
+        if hasattr(module, "network_layer_name")
+        for name in file_names(part, path)
+    }
