@@ -1,0 +1,319 @@
+"""Stage B and stage A in a webui: which file they come from, how long they stay in memory, and the job that they serve.
+
+The parts of the decoder that was used last stay where they are; they lie outside the host's model, which moves and
+drops its own modules as it likes.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from modules import devices, rng, sd_models, shared
+from torch import Tensor
+
+from ..cascade import formats
+from ..cascade.decode import Decoder, DecoderSettings
+from ..errors import PrismError, UnknownName
+from ..merge.sources import identity
+from ..settings import Value
+from ..settings.cascade import AS_PICTURE, AUTO, FIXED, LARGEST_SEED, RANDOM
+from . import merge_models as models
+from .cascade_job import CascadeJob
+from .cascade_latents import Picture
+from .webui import loaded_model
+
+log = logging.getLogger("prism")
+
+FACTOR_B = 4  # pixels to a side of stage B's latents
+HOST_FACTOR = 8  # by which hosts divide the size that a seed is resized from
+CHANNELS_B = 4
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+SPARE = 2 * 2**30  # bytes that stage B needs beside its weights, at 1024x1024
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+_known: dict[str, tuple[object, bool]] = {}
+
+
+def is_decoder(path: str) -> bool:
+    """Whether a file holds stage B, by its header; remembered while the file stays the same."""
+    if not path.lower().endswith(".safetensors") or not Path(path).is_file():
+        return False
+    now = identity(Path(path))
+    if _known.get(path, (None,))[0] != now:
+        try:
+            found = "stage_b" in formats.inspect(path).parts
+        except PrismError:
+            found = False
+        _known[path] = now, found
+    return _known[path][1]
+
+
+def decoders() -> list[Any]:
+    """The host's checkpoints that are decoders."""
+    return [info for info in sd_models.checkpoints_list.values() if is_decoder(str(info.filename))]
+
+
+def names() -> list[str]:
+    """The names of all decoders."""
+    return [str(info.name_for_extra) for info in decoders()]
+
+
+def find(chosen: str, checkpoint: Any) -> Any:
+    """The host's entry of the decoder that is chosen by name, or that belongs to a checkpoint's entry.
+
+    Raises:
+        PrismError: there is none, or the file that is named is no decoder.
+    """
+    known = decoders()
+    if chosen not in ("", AUTO):
+        try:
+            info = models.find(chosen)
+        except UnknownName:
+            raise UnknownName("decoder", chosen, [one.name_for_extra for one in known]) from None
+        if not is_decoder(str(info.filename)):
+            raise PrismError(f"{info.name_for_extra} holds no stage B; choose a decoder: {_listed(known)}")
+        return info
+    by_path = {str(info.filename): info for info in known}
+    paired = formats.pair(str(checkpoint.filename), list(by_path)) if checkpoint else None
+    if paired is None:
+        raise PrismError(
+            f"No decoder belongs to {checkpoint.name_for_extra if checkpoint else 'these latents'}: put its file of "
+            f"stage B beside it, or choose one in the panel. Known: {_listed(known)}"
+        )
+    return by_path[str(paired)]
+
+
+def named(values: Mapping[str, Value], checkpoint: Any) -> dict[str, Value]:
+    """With the decoder's title for its name, and a seed for random noise; no decoder is told when one is needed."""
+    values = dict(values)
+    if values["seed_mode"] == RANDOM:
+        values |= {"seed_mode": FIXED, "seed": random.randint(0, LARGEST_SEED)}
+    with suppress(PrismError):
+        values["decoder"] = models.title(str(find(str(values["decoder"]), checkpoint).name_for_extra))
+    return values
+
+
+def _listed(known: Sequence[Any]) -> str:
+    return ", ".join(str(one.name_for_extra) for one in known) or "none"
+
+
+def checkpoint_of(name: str) -> Any:
+    """The host's entry of a checkpoint; None if it has none of this name."""
+    try:
+        return models.find(name)
+    except UnknownName:
+        return None
+
+
+# --- decoding ----------------------------------------------------------------------------------------------------
+
+
+class Decoding:
+    """Decoders in memory: the one that was used last.
+
+    Attributes:
+        loaded: how often one was read.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._decoder: Decoder | None = None
+        self.loaded = 0
+
+    def release(self) -> None:
+        """Drop what is in memory."""
+        self._key, self._decoder = (), None
+
+    def of_job(self, latents: Tensor, job: CascadeJob) -> Tensor:
+        """The next latents (N,16,h,w) of a job's running pass as pictures (N,3,H,W) in -1..1.
+
+        Without a decoder, and where the job was interrupted before, these are previews; the job is told.
+        """
+        pictures = job.next(latents)
+        try:
+            if job.values["preview_only"]:
+                return preview(latents, job.size)
+            if shared.state.interrupted or shared.state.skipped:
+                job.remark('Interrupted before stage B, so this is a preview; "Decode again" makes the picture of it')
+                return preview(latents, job.size)
+            with in_progress(int(job.values["steps"])) as stopped:
+                return self.decode(pictures, job.values, stopped)
+        except Exception as error:
+            job.tell(error)
+            if not isinstance(error, PrismError):
+                log.exception("Stage B failed")
+            return preview(latents, job.size)
+
+    def decode(
+        self,
+        pictures: Sequence[Picture],
+        values: Mapping[str, Value],
+        stopped: Callable[[int], bool] = lambda step: False,
+    ) -> Tensor:
+        """Pictures of one size as (N,3,H,W) in -1..1; `stopped` is told each step of stage B, and may end it.
+
+        Raises:
+            PrismError: there is no decoder, it cannot be read, it does not fit into memory, or all it makes is NaN.
+        """
+        info = find(str(values["decoder"]), checkpoint_of(pictures[0].checkpoint))
+        dtype = self._dtype(str(info.filename), str(values["dtype"]))
+        found = self._run(info, dtype, pictures, values, stopped)
+        if bool(torch.isnan(found).any()) and dtype != torch.float32:
+            log.warning("%s gave NaN in %s; once more in fp32", info.name_for_extra, dtype)
+            found = self._run(info, torch.float32, pictures, values, stopped)
+        if bool(torch.isnan(found).any()):
+            raise PrismError(f"{info.name_for_extra} gave no numbers (NaN), in fp32 too; the file may be damaged")
+        return found * 2 - 1
+
+    def _dtype(self, path: str, chosen: str) -> torch.dtype:
+        if chosen in DTYPES:
+            return DTYPES[chosen]
+        if devices.dtype == torch.float32:
+            return torch.float32
+        stored = formats.inspect(path).parts["stage_b"].dtype
+        if stored == torch.bfloat16:
+            usable = devices.device.type != "cuda" or torch.cuda.is_bf16_supported()
+            return stored if usable else torch.float32
+        return torch.float16
+
+    def _run(
+        self,
+        info: Any,
+        dtype: torch.dtype,
+        pictures: Sequence[Picture],
+        values: Mapping[str, Value],
+        stopped: Callable[[int], bool],
+    ) -> Tensor:
+        try:
+            with devices.without_autocast(), torch.no_grad(), self._room(str(info.filename), pictures) as device:
+                decoder = self._loaded(str(info.filename), dtype, device)
+                return decoder.decode(
+                    torch.stack([one.latent for one in pictures]).to(device),
+                    pictures[0].size,
+                    torch.stack([one.pooled for one in pictures]).to(device),
+                    torch.stack([one.negative for one in pictures]).to(device),
+                    settings=settings_of(values),
+                    noise=Noise(pictures, values, device),
+                    callback=stopped,
+                ).float()
+        except torch.cuda.OutOfMemoryError as error:
+            self.release()
+            free, total = torch.cuda.mem_get_info()
+            raise PrismError(
+                f"Stage B does not fit into memory: {free / 1e9:.1f} of {total / 1e9:.1f} GB were free; choose a "
+                "smaller size, fewer pictures at once, or start the webui with --medvram"
+            ) from error
+
+    def _loaded(self, path: str, dtype: torch.dtype, device: torch.device) -> Decoder:
+        key = (path, identity(Path(path)), dtype, device, stage_a_file())
+        if self._key != key or self._decoder is None:
+            self.release()
+            a_file = key[-1] or path
+            stage_b = formats.load(path, "stage_b", dtype=dtype, device=device)
+            stage_a = formats.load(a_file, "stage_a", dtype=dtype, device=device)
+            self._key, self._decoder = key, Decoder(stage_b, stage_a)
+            self.loaded += 1
+        return self._decoder
+
+    @contextmanager
+    def _room(self, path: str, pictures: Sequence[Picture]) -> Iterator[torch.device]:
+        """The device to decode on; what the host's model takes of it is lent where memory is short."""
+        device = devices.device
+        if device.type != "cuda":
+            yield device
+            return
+        width, height = pictures[0].size
+        parts = formats.inspect(path).parts
+        weights = 0 if self._decoder else sum(parts[name].bytes for name in ("stage_b", "stage_a") if name in parts)
+        need = weights + SPARE * len(pictures) * width * height / 2**20
+        lent = torch.cuda.mem_get_info()[0] < need and sd_models.model_data.sd_model is not None
+        if not lent:
+            yield device
+            return
+        model = sd_models.model_data.sd_model
+        model.to("cpu")
+        devices.torch_gc()
+        try:
+            yield device
+        finally:
+            self.release()
+            devices.torch_gc()
+            model.to(device)
+
+
+class Noise:
+    """Stage B's noise, by the host's own generators: one for each picture, so that a batch equals its pictures."""
+
+    def __init__(self, pictures: Sequence[Picture], values: Mapping[str, Value], device: torch.device) -> None:
+        self._device = device
+        self._generators = [self._generator(one, values) for one in pictures]
+
+    def __call__(self, index: int) -> Tensor:
+        """(N,4,H/4,W/4) of the run's noise number `index`; they are asked for in order."""
+        return torch.cat([one.next() for one in self._generators]).to(self._device)
+
+    @staticmethod
+    def _generator(one: Picture, values: Mapping[str, Value]) -> Any:
+        shape = (CHANNELS_B, one.size[1] // FACTOR_B, one.size[0] // FACTOR_B)
+        if values["seed_mode"] != AS_PICTURE:
+            return rng.ImageRNG(shape, [int(values["seed"])])
+        return rng.ImageRNG(
+            shape,
+            [one.seed],
+            subseeds=[one.subseed],
+            subseed_strength=one.subseed_strength,
+            seed_resize_from_h=one.resized_from_height // FACTOR_B * HOST_FACTOR,
+            seed_resize_from_w=one.resized_from_width // FACTOR_B * HOST_FACTOR,
+        )
+
+
+def settings_of(values: Mapping[str, Value]) -> DecoderSettings:
+    """The panel's settings as the decoder's."""
+    return DecoderSettings(
+        sampler=str(values["sampler"]),
+        schedule=str(values["schedule"]),
+        steps=int(values["steps"]),
+        cfg=float(values["cfg"]),
+        shift=float(values["shift_b"]),
+        rescale=float(values["rescale"]),
+    )
+
+
+def stage_a_file() -> str:
+    """The file that the VAE menu has chosen for stage A; "" for the decoder's own."""
+    return str(getattr(sd_models.model_data.sd_model, "stage_a_file", "") or "")
+
+
+def preview(latents: Tensor, size: tuple[int, int]) -> Tensor:
+    """Rough pictures (N,3,H,W) in -1..1 of the size (width, height) that was asked for."""
+    small = loaded_model().preview(latents.to(devices.device)).float()
+    shape = size[1], size[0]
+    return torch.nn.functional.interpolate(small, shape, mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+@contextmanager
+def in_progress(steps: int) -> Iterator[Callable[[int], bool]]:
+    """A run of stage B in the host's progress; gives the function that says whether to stop after a step."""
+    state = shared.state
+    state.nextjob()
+    state.sampling_steps, state.textinfo = steps, "Stage B"
+
+    def stopped(step: int) -> bool:
+        state.sampling_step = step + 1
+        return bool(state.interrupted or state.skipped)
+
+    try:
+        yield stopped
+    finally:
+        state.textinfo = None
+
+
+decoding = Decoding()

@@ -1,0 +1,107 @@
+"""What the page's script asks of "Prism Cascade" over HTTP, and decoding again for other programs.
+
+Routes under /prism/v1/cascade, as open as the webui's own page, but for decoding, see `access`. Errors are
+{"error": kind, "detail": text}.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from modules import script_callbacks
+from PIL import Image, PngImagePlugin
+from starlette.concurrency import run_in_threadpool
+
+from ..errors import PrismError, UnknownName
+from . import access, cascade_again, cascade_decoding
+from .cascade_latents import read
+from .cascade_previews import is_cascade
+from .http import Refused, answered, body_of, fields_of, problem
+from .webui import loaded_model
+
+PREFIX = "/prism/v1/cascade"
+EXAMPLE = '{"tab": "txt2img", "steps": 20}'
+TABS = ("txt2img", "img2img")
+
+
+def register() -> None:
+    """Has the webui serve the routes on every app that it makes."""
+    script_callbacks.on_app_started(lambda demo, app: add_routes(app))
+
+
+def add_routes(app: FastAPI) -> None:
+    """Adds the routes to an app; an app that has them keeps the new ones only."""
+    app.router.routes[:] = [one for one in app.router.routes if not getattr(one, "path", "").startswith(PREFIX)]
+
+    def model() -> JSONResponse:
+        """Whether the loaded checkpoint is of Cascade, its decoder, and all decoders."""
+        return answered(loaded)
+
+    async def decode(request: Request) -> JSONResponse:
+        """Decode the last pictures of a "tab", or the "latents" of a file in base64, by other settings of the panel.
+
+        "picture" chooses one of the last job's, from 0. Settings that are not given stay as they were.
+        """
+        try:
+            await access.check(request)
+            given = fields_of(await body_of(request), texts=("tab", "latents"), example=EXAMPLE)
+        except Refused as error:
+            return problem(error.status, error)
+        return await run_in_threadpool(answered, lambda: decoded(given))
+
+    app.add_api_route(f"{PREFIX}/model", model, methods=["GET"], tags=["Prism"], response_model=None)
+    app.add_api_route(f"{PREFIX}/decode", decode, methods=["POST"], tags=["Prism"], response_model=None)
+
+
+def loaded() -> dict[str, Any]:
+    """See `add_routes`; "" for a decoder that is not found, with the reason as "missing"."""
+    found = {
+        "cascade": is_cascade(loaded_model()),
+        "decoder": "",
+        "missing": "",
+        "loads": cascade_decoding.decoding.loaded,
+    }
+    if found["cascade"]:
+        try:
+            found["decoder"] = cascade_decoding.find("", loaded_model().sd_checkpoint_info).name_for_extra
+        except PrismError as error:
+            found["missing"] = str(error)
+    return found | {"decoders": cascade_decoding.names(), "kept": {tab: _count(tab) for tab in TABS}}
+
+
+def _count(tab: str) -> int:
+    kept = cascade_again.kept.get(tab)
+    return len(kept.pictures) if kept else 0
+
+
+def decoded(given: Mapping[str, Any]) -> dict[str, Any]:
+    """As the webui's own routes answer: pictures in base64, their infotexts, and what the webui's buttons read."""
+    settings = {name: value for name, value in given.items() if name not in ("tab", "latents", "picture")}
+    tab = given["tab"] or TABS[0]
+    if tab not in TABS:
+        raise UnknownName("tab", tab, TABS)
+    kept = _given(given["latents"]) if given["latents"] else cascade_again.chosen(tab, given.get("picture"))
+    done = cascade_again.again(kept, settings, tab)
+    pngs = [_png(image, text) for image, text in zip(done.images, done.infotexts)]
+    return {"images": pngs, "infotexts": done.infotexts, "info": done.js()}
+
+
+def _given(text: str) -> cascade_again.Kept:
+    try:
+        content = base64.b64decode(text.rpartition(",")[2], validate=True)
+    except binascii.Error as error:
+        raise PrismError("latents must be the content of a file in base64") from error
+    return cascade_again.Kept([read(content, "latents")])
+
+
+def _png(image: Image.Image, text: str) -> str:
+    told, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    told.add_text("parameters", text)
+    image.save(file, "PNG", pnginfo=told)
+    return base64.b64encode(file.getvalue()).decode()

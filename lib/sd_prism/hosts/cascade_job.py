@@ -1,0 +1,108 @@
+"""A job that a webui runs with a Cascade checkpoint: its settings, its pictures' size, what stage B needs of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules import shared
+from torch import Tensor
+
+from ..settings import CASCADE, Value
+from .cascade_latents import Picture
+
+log = logging.getLogger("prism")
+
+VALUES = f"_prism_{CASCADE.name}"
+DEFAULTS = CASCADE.read({})
+ERROR = f"{CASCADE.title} error"
+"""The key of the infotext that tells of a picture without stage B."""
+
+
+@dataclass
+class CascadeJob:
+    """A job that the host runs with a Cascade checkpoint.
+
+    Attributes:
+        p: the host's own object of the job.
+        pictures: what stage C made, by the picture's number in the job; of the hires pass where there is one.
+    """
+
+    p: Any
+    pictures: dict[int, Picture] = field(default_factory=dict)
+    _pass: tuple[int, bool] = (-1, False)
+    _done: int = 0
+
+    @property
+    def values(self) -> Mapping[str, Value]:
+        """The panel's settings for the job; the defaults where no script was told."""
+        return getattr(self.p, VALUES, None) or DEFAULTS
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the pictures of the running pass, multiples of 8."""
+        p = self.p
+        width, height = p.width, p.height
+        if getattr(p, "is_hr_pass", False):
+            width, height = p.hr_upscale_to_x, p.hr_upscale_to_y
+            if p.hr_resize_x and p.hr_resize_y:
+                width, height = min(width, p.hr_resize_x), min(height, p.hr_resize_y)
+        return int(width) // 8 * 8, int(height) // 8 * 8
+
+    def next(self, latents: Tensor) -> list[Picture]:
+        """The next pictures of the running pass, as latents (N,16,h,w) of stage C."""
+        p, now = self.p, (self.p.iteration, bool(getattr(self.p, "is_hr_pass", False)))
+        if now != self._pass:
+            self._pass, self._done = now, 0
+        first, self._done = self._done, self._done + len(latents)
+        conds, negatives = self._conds(now[1])
+        resized = p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
+        found = []
+        for index, latent in enumerate(latents, first):
+            at = min(index, len(p.seeds) - 1)
+            picture = Picture(
+                latent.detach().float().cpu(),
+                self.size,
+                conds[min(index, len(conds) - 1)],
+                negatives[min(index, len(negatives) - 1)],
+                int(p.seeds[at]),
+                int(p.subseeds[min(at, len(p.subseeds) - 1)]),
+                float(p.subseed_strength),
+                int(p.seed_resize_from_w) if resized else 0,
+                int(p.seed_resize_from_h) if resized else 0,
+                shared.sd_model.sd_checkpoint_info.name_for_extra,
+                dict(self.values),
+            )
+            found.append(picture)
+            self.pictures[p.iteration * p.batch_size + index] = picture
+        return found
+
+    def remark(self, text: str) -> None:
+        """Show a text under the picture."""
+        self.p.comment(f"{CASCADE.title}: {text}")
+
+    def tell(self, error: Exception) -> None:
+        """Show an error there and in the infotext; the settings stay in force, for sizes depend on them."""
+        log.error("%s: %s", CASCADE.title, error)
+        self.p.extra_generation_params[ERROR] = str(error)
+        self.remark(str(error))
+
+    def _conds(self, hires: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """Each prompt's pooled text as it is at the last step, that of AND parts weighted; and the negative ones."""
+        p = self.p
+        conds = getattr(p, "hr_c", None) if hires else None
+        conds, negatives = (conds, p.hr_uc) if conds is not None else (p.c, p.uc)
+        pooled = []
+        for parts in conds.batch:
+            weights = [abs(part.weight) for part in parts]
+            total = sum(weights) or 1.0
+            pooled.append(sum(_last(part.schedules) * (weight / total) for part, weight in zip(parts, weights)))
+        return pooled, [_last(schedules) for schedules in negatives]
+
+
+def _last(schedules: Sequence[Any]) -> Tensor:
+    """The pooled text of a prompt's last schedule."""
+    vector: Tensor = schedules[-1].cond["vector"]
+    return vector.detach().float().cpu().flatten()

@@ -1,0 +1,143 @@
+"""The panel "Prism Cascade": the decoder and its settings in sight, what is rarely moved under "Advanced".
+
+The page's script writes the line of sizes and tells whether a Cascade checkpoint is in use.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import gradio as gr
+
+from ..errors import PrismError
+from ..settings import CASCADE
+from ..settings.cascade import AUTO, FIRST_STAGE
+from .compat import tool_button, unsaved
+from .controls import ElemId, control, preset_menu, wire_presets
+
+IN_SIGHT = ("steps", "cfg"), ("sampler", "schedule")
+ADVANCED = ("seed_mode", "seed"), ("compression", "rescale"), ("shift_c", "shift_b"), ("dtype", "preview_only")
+OF_THE_HOST = ("sampling", "scheduler", "steps", "cfg_scale", "gallery", "generation_info", "html_info")
+
+
+class Shown(NamedTuple):
+    """Pictures for the tab's gallery, and what the webui shows with them."""
+
+    pictures: list[Any]
+    info: str
+    html: str
+
+
+class Host(Protocol):
+    """What the panel asks of a webui."""
+
+    def decoders(self) -> list[str]:
+        """The decoders, as the menus show them."""
+
+    def refresh(self) -> None:
+        """Look for files anew."""
+
+    def again(self, tab: str, given: Mapping[str, object], file: str) -> Shown:
+        """The tab's last pictures, or those of a file of latents, by other settings; raises PrismError."""
+
+
+@dataclass
+class Drawn:
+    """The panel's components; those of the webui are connected when they are there, too."""
+
+    made: dict[str, Any]
+    again: Any
+    file: Any
+    said: Any
+
+    @property
+    def components(self) -> list[Any]:
+        """In the order of the declaration."""
+        return [self.made[name] for name in CASCADE.names]
+
+
+def build(elem_id: ElemId, host: Host) -> Drawn:
+    """Draws the panel."""
+    made: dict[str, Any] = {}
+
+    def rows(*parts: tuple[str, ...]) -> None:
+        for names in parts:
+            with gr.Row(elem_classes=["prism"]):
+                for name in names:
+                    made[name] = _control(name, elem_id)
+
+    with gr.Accordion(CASCADE.title, open=False, elem_id=elem_id("panel")):
+        gr.HTML('<div class="prism-cascade" role="status"></div>')
+        with gr.Row(elem_classes=["prism"]):
+            made["preset"] = preset_menu(CASCADE, elem_id)
+            made["decoder"] = _decoders(elem_id, host)
+            refresh = tool_button("\U0001f504", elem_id("refresh"))
+        rows(*IN_SIGHT)
+        again = gr.Button("Decode again", elem_id=elem_id("again"))
+        with gr.Column(elem_id=elem_id("told")):  # gradio 3 writes the id of an HTML component twice
+            said = gr.HTML("")
+        with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
+            rows(*ADVANCED)
+            with gr.Row(elem_classes=["prism"]):
+                made["save_latents"] = _control("save_latents", elem_id)
+                file = gr.File(label="Latents to decode", file_types=[".safetensors"], elem_id=elem_id("latents"))
+        wire_presets(CASCADE, made)
+        refresh.click(lambda: _looked(host), [], [made["decoder"]], show_progress="hidden")
+    return Drawn(made, again, unsaved(file), said)
+
+
+def _control(name: str, elem_id: ElemId) -> Any:
+    one = CASCADE[name]
+    if name == "seed":
+        return gr.Number(one.default, label=one.label, precision=0, elem_id=elem_id(name))
+    return control(one, elem_id)
+
+
+def _decoders(elem_id: ElemId, host: Host) -> Any:
+    """A menu of decoders; what another machine has, a pasted infotext for example, may stand in it as well."""
+    one = CASCADE["decoder"]
+    menu = gr.Dropdown(
+        [AUTO, *host.decoders()],
+        value=one.default,
+        label=one.label,
+        elem_id=elem_id(one.name),
+        allow_custom_value=True,
+    )
+    return unsaved(menu)
+
+
+def _looked(host: Host) -> Any:
+    host.refresh()
+    return gr.update(choices=[AUTO, *host.decoders()])
+
+
+def connect(drawn: Drawn, found: Mapping[str, Any], tab: str, host: Host) -> None:
+    """Once the webui's own components `OF_THE_HOST` are there: presets set some, decoding fills others."""
+    controls = ("sampling", "scheduler", "steps", "cfg_scale")
+
+    def first_stage(name: str) -> list[Any]:
+        wanted = FIRST_STAGE.get(name, {})
+        return [gr.update(value=wanted[one]) if one in wanted else gr.update() for one in controls]
+
+    outputs = [found[one] for one in controls]
+    drawn.made["preset"].input(first_stage, [drawn.made["preset"]], outputs, show_progress="hidden")
+    drawn.again.click(
+        _decode(tab, host),
+        [drawn.file, *drawn.components],
+        [found["gallery"], found["generation_info"], found["html_info"], drawn.said],
+    )
+
+
+def _decode(tab: str, host: Host) -> Callable[..., list[Any]]:
+    def decode(file: Any, *values: object) -> list[Any]:
+        path = str(getattr(file, "name", file) or "")  # gradio 3 gives a file, later ones its path
+        try:
+            shown = host.again(tab, dict(zip(CASCADE.names, values)), path)
+        except PrismError as error:
+            return [gr.update(), gr.update(), gr.update(), f'<p class="prism-said">{html.escape(str(error))}</p>']
+        return [shown.pictures, shown.info, shown.html, ""]
+
+    return decode
