@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import OutOfRange, PrismError, UnknownName
+from ..errors import OutOfRange, PrismError, UnknownName, decimal
 
 Value = bool | int | float | str
 CUSTOM = "Custom"
@@ -25,6 +25,7 @@ class Field:
     A `quiet` one is written into the infotext only where it is not its default. `normal` gives a text in its normal
     form, or raises PrismError where it cannot be read; an empty text is always allowed. That of a menu maps other names
     to its choices. One that is for this run `once` is no property of the picture: infotext and presets leave it out.
+    One that is `idle` where the others have these values means nothing there: the infotext leaves it out.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Field:
     quiet: bool = False
     normal: Callable[[str], str] | None = None
     once: bool = False
+    idle: Callable[[Mapping[str, Value]], bool] | None = None
 
     def check(self, value: object, where: str) -> Value:
         """The value in this field's type, or an error that names the field, the range and the nearest valid value."""
@@ -90,6 +92,7 @@ class Field:
         if isinstance(value, bool) or math.isnan(number):
             raise PrismError(
                 f'{self.label} is "{value}"; it must be a number between {self.low:g} and {self.high:g} ({where})'
+                + decimal(str(value)[:80])
             )
         if not self.low <= number <= self.high:
             raise OutOfRange(self.label, number, self.low, self.high, where)
@@ -264,4 +267,4 @@ def _range(one: Field) -> str:
         return "|".join(one.choices)
     if isinstance(one.default, bool):
         return "on|off"
-    return f"{one.low:g}..{one.high:g}" if math.isfinite(one.low) else ""
+    return f"{_text(one.low)}..{_text(one.high)}" if math.isfinite(one.low) else ""
