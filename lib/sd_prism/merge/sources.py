@@ -6,8 +6,6 @@ file must not be cut off or written over while it is mapped; replacing it by ren
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,26 +14,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from .. import header
 from ..errors import PrismError
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+DTYPES = {name: getattr(torch, told) for name, told in header.TORCH_NAMES.items()}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-MAX_HEADER = 100_000_000  # the format's own limit
-PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x04")
-DAMAGED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
 class Entry(NamedTuple):
@@ -86,20 +69,14 @@ class File:
         self.label = self.path.name
         self.hold = hold
         self.identity = identity(self.path)
-        raw, self._start, self._size = _raw_header(self.path)
-        try:
-            described = json.loads(raw)
-            self.metadata = {str(k): str(v) for k, v in (described.pop("__metadata__", None) or {}).items()}
-            self._places = {name: _place(entry) for name, entry in described.items()}
-        except DAMAGED as error:
-            raise PrismError(f"{self.path} has a damaged header ({error}); download it again") from error
-        self.entries = {name: Entry(place.dtype, place.shape) for name, place in self._places.items()}
-        expected = self._start + max((place.stop for place in self._places.values()), default=0)
-        if self._size != expected:
+        told = header.read(self.path)
+        self._start, self._size, self._places, self.metadata = told.start, told.size, told.places, told.metadata
+        unknown = sorted({place.dtype for place in told.places.values()} - DTYPES.keys())
+        if unknown:
             raise PrismError(
-                f"{self.path} has {self._size} bytes, its header announces {expected}; it is cut off or damaged, "
-                "download it again"
+                f"{self.path} has a damaged header (dtype {unknown[0]} is unknown here); download it again"
             )
+        self.entries = {name: Entry(DTYPES[place.dtype], place.shape) for name, place in told.places.items()}
         self._bytes: torch.UntypedStorage | None = None
         self._views: dict[str, Tensor] = {}
 
@@ -110,11 +87,11 @@ class File:
             return found
         place = self._places[name]
         start = self._start + place.start
-        view = torch.empty(0, dtype=place.dtype)
+        view = torch.empty(0, dtype=DTYPES[place.dtype])
         if start % view.element_size():
-            size = place.stop - place.start
-            raw = torch.empty(0, dtype=torch.uint8).set_(self._mapped(), start, (size,))  # type: ignore[call-overload]
-            return raw.clone().view(place.dtype).view(place.shape)
+            raw = torch.empty(0, dtype=torch.uint8)
+            raw.set_(self._mapped(), start, (place.size,))  # type: ignore[call-overload]
+            return raw.clone().view(view.dtype).view(place.shape)
         view.set_(self._mapped(), start // view.element_size(), place.shape)  # type: ignore[call-overload]
         self._views[name] = view
         return view
@@ -194,46 +171,6 @@ def identity(path: Path) -> tuple[object, ...]:
     except (OSError, ValueError):
         raise PrismError(f"{path} does not exist; check the path, or refresh the list of checkpoints") from None
     return str(path), told.st_size, told.st_mtime_ns, told.st_ino
-
-
-class _Place(NamedTuple):
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-
-def _place(entry: Mapping[str, Any]) -> _Place:
-    """Where a tensor's bytes lie; raises one of `DAMAGED` for an entry that is none."""
-    if entry["dtype"] not in DTYPES:
-        raise ValueError(f"dtype {entry['dtype']} is unknown here")
-    dtype, shape, (start, stop) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
-    if (
-        any(not isinstance(n, int) or n < 0 for n in (*shape, start))
-        or stop - start != math.prod(shape) * dtype.itemsize
-    ):
-        raise ValueError(f"an entry reads {str(entry)[:80]}")
-    return _Place(dtype, shape, start, stop)
-
-
-def _raw_header(path: Path) -> tuple[bytes, int, int]:
-    """The header's text, where the tensors begin, and the size of the whole file."""
-    if path.is_dir():
-        raise PrismError(f"{path} is a folder; name the .safetensors file inside it")
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            first = file.read(8)
-            if first.startswith(PICKLES):
-                raise PrismError(
-                    f"{path} is a pickle, which can run any code when it is opened; convert it to .safetensors first"
-                )
-            length = int.from_bytes(first, "little")
-            if size < 10 or length > min(MAX_HEADER, size - 8):
-                raise PrismError(f"{path} ({size} bytes) is no .safetensors file, or is cut off; download it again")
-            return file.read(length), 8 + length, size
-    except OSError as error:
-        raise PrismError(f"{path} cannot be read ({error.strerror}); check its permissions and the disk") from error
 
 
 def _map(path: Path, size: int) -> torch.UntypedStorage:

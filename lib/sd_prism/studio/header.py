@@ -5,40 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sd_prism import header as headers
 from sd_prism.errors import PrismError
 from sd_prism.merge import ldm_keys
 
 CONFIGS = Path(__file__).with_name("configs")
 FAMILIES = ("sd1", "sd2", "sdxl")
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-MAX_HEADER = 100_000_000
 BETA_START, BETA_END = 0.00085, 0.012  # LDM's own, where no yaml says otherwise
-DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-}
 Shapes = Mapping[str, Sequence[int]]
 # What reading a file of any content may raise.
-DAMAGED = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    OverflowError,
-    RecursionError,
-)
+DAMAGED = (OSError, IndexError, *headers.DAMAGED)
 
 
 @dataclass(frozen=True)
@@ -117,53 +98,12 @@ def inspect(path: str | Path) -> Header:
     path = Path(path)
     if os.path.isdir(path):
         return _inspect_folder(path)
-    entries, metadata = read_header(path)
-    shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    told = headers.read(path)
+    shapes = {name: place.shape for name, place in told.places.items()}
+    dtype = headers.dtype_of(told.places.values())
     family = _family(shapes)
-    header = Header(path, family, _parts(shapes), _dtype(entries), shapes=shapes, metadata=metadata)
+    header = Header(path, family, _parts(shapes), dtype, shapes=shapes, metadata=told.metadata)
     return _with_prediction(header) if family in FAMILIES else header
-
-
-def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """(tensor entries, metadata) of a .safetensors file, checked against the file's size."""
-    if not os.path.isfile(path):  # pathlib's own raises for impossible paths
-        raise PrismError(f"checkpoint {path} does not exist; check the path, or refresh the list of checkpoints")
-    if path.suffix.lower() in PICKLES:
-        raise PrismError(
-            f"{path.name} is a pickle, which can run any code when it is opened; convert it to .safetensors first"
-        )
-    raw, size = _raw_header(path)
-    try:
-        entries = json.loads(raw)
-        metadata = dict(entries.pop("__metadata__", None) or {})
-        ends = [_entry_end(entry) for entry in entries.values()]
-    except DAMAGED as error:
-        raise PrismError(f"{path.name} has a damaged header ({error}); download it again") from error
-    expected = 8 + len(raw) + max(ends, default=0)
-    if size != expected:
-        raise PrismError(f"{path.name} has {size} bytes, its header announces {expected}; download it again")
-    return entries, metadata
-
-
-def _raw_header(path: Path) -> tuple[bytes, int]:
-    """The header's text, and the size of the whole file."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 10 or length > min(MAX_HEADER, size - 8):
-                raise PrismError(f"{path.name} ({size} bytes) is no safetensors file, or is cut off; download it again")
-            return file.read(length), size
-    except OSError as error:
-        raise PrismError(f"{path} cannot be read ({error.strerror}); check its permissions and the disk") from error
-
-
-def _entry_end(entry: Mapping[str, Any]) -> int:
-    """Where a tensor's bytes end; raises one of several errors for an entry that is none."""
-    start, stop = entry["data_offsets"]
-    if not isinstance(entry["dtype"], str) or not 0 <= start <= stop or any(n < 0 for n in entry["shape"]):
-        raise ValueError(f"an entry reads {str(entry)[:80]}")
-    return int(stop)
 
 
 def _family(names: Iterable[str]) -> str:
@@ -195,15 +135,6 @@ def _parts(names: Iterable[str]) -> tuple[str, ...]:
     prefixes = {"unet": (ldm_keys.UNET,), "vae": (ldm_keys.VAE,), "text": (*ldm_keys.CLIP, *ldm_keys.OPEN_CLIP)}
     names = list(names)
     return tuple(part for part, starts in prefixes.items() if any(name.startswith(starts) for name in names))
-
-
-def _dtype(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    counts: Counter[str] = Counter()
-    for entry in entries.values():
-        start, stop = entry["data_offsets"]
-        counts[entry["dtype"]] += stop - start
-    most = counts.most_common(1)[0][0] if counts else "unknown"
-    return DTYPES.get(most, most.lower())
 
 
 def _with_prediction(header: Header) -> Header:
