@@ -3,6 +3,7 @@
 The names and shapes here are written from the published files, apart from the networks that read them.
 """
 
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 HEAD_WIDTH = 8
-METADATA = {"prism.cascade.head_width": str(HEAD_WIDTH)}
+METADATA = dict.fromkeys(("prism.cascade.head_width", "prism.cascade.text_head_width"), str(HEAD_WIDTH))
 TEXT, IMAGE, TOKENS, R = 32, 24, 4, 64  # widths of text and picture vectors, tokens per vector, numbers per time
 VOCABULARY = 49408
 
@@ -198,6 +199,17 @@ def in_proj(state):
     return packed
 
 
+def in_diffusers(state):
+    """Stage C or B by the names of diffusers."""
+    told = {}
+    for name, value in state.items():
+        new = name.replace(".attention.attn.to_", ".attention.to_").replace(".attn.out_proj.", ".to_out.0.")
+        if new.startswith("clip_mapper."):
+            new = f"clip_txt_pooled_mapper.{new.removeprefix('clip_mapper.')}"
+        told[new] = value
+    return told
+
+
 def text_in_checkpoint(state):
     """The text encoder as all-in-one files have it."""
     stem = "text_encoder.clip_g."
@@ -245,3 +257,35 @@ def tiny_main(path, *, parts=("stage_c", "text", "previewer"), packed=False, see
 def tiny_decoder(path, *, parts=("stage_b", "stage_a", "text"), packed=False, seed=1, dtype=torch.float32):
     """An all-in-one decoder file: stages B and A, and the text encoder that nobody reads."""
     return write(path, decoder_tensors({part: random_state(part, seed, dtype) for part in parts}, packed))
+
+
+def write_index(folder, name, tensors, shards=2, metadata=METADATA):
+    """Tensors over several files and the index that names them; returns the index."""
+    folder = Path(folder)
+    names = sorted(tensors)
+    files = {f"{name}-{i + 1:05}-of-{shards:05}.safetensors": names[i::shards] for i in range(shards)}
+    for file, own in files.items():
+        write(folder / file, {one: tensors[one] for one in own}, metadata)
+    index = folder / f"{name}.safetensors.index.json"
+    index.write_text(
+        json.dumps({"metadata": {}, "weight_map": {one: file for file, own in files.items() for one in own}})
+    )
+    return index
+
+
+def diffusers_folder(folder, states, shards=0):
+    """A diffusers folder of parts: prior or decoder, vqgan, text_encoder."""
+    places = {"stage_c": "prior", "stage_b": "decoder", "stage_a": "vqgan", "text": "text_encoder"}
+    for part, state in states.items():
+        home = Path(folder) / places[part]
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "config.json").write_text("{}")
+        told = in_diffusers(state) if part in ("stage_c", "stage_b") else dict(state)
+        if part == "stage_a":
+            told["vquantizer.embedding.weight"] = told.pop("vquantizer.codebook.weight")
+        name = "model" if part == "text" else "diffusion_pytorch_model"
+        if shards:
+            write_index(home, name, told, shards)
+        else:
+            write(home / f"{name}.safetensors", told)
+    return Path(folder)
