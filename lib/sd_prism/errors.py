@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -11,18 +12,35 @@ class PrismError(Exception):
 
 
 class UnknownName(PrismError):
-    """A name that is not in a known set, with the nearest valid one."""
+    """A name that is not in a known set, with the nearest valid one; of a large set the `most` nearest are told."""
 
-    def __init__(self, kind: str, given: object, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, given: object, known: Iterable[str], most: int = 40) -> None:
         names = list(known)
         self.kind, self.given, self.known = kind, given, names
-        folded = {name.casefold(): name for name in names}
         written = "" if given is None else str(given).casefold()[:200]
-        near = difflib.get_close_matches(written, folded, n=1, cutoff=0.4)
-        hint = f'; did you mean "{folded[near[0]]}"?' if near else "."
+        near = _nearest(written, names)
+        hint = f'; did you mean "{near[0]}"?' if near else "."
         shown = str(given) if len(str(given)) <= 80 else f"{str(given)[:77]}..."
-        listed = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
-        super().__init__(f'{kind} "{shown}" does not exist{hint} Known: {listed}')
+        listed = ", ".join(names if len(names) <= most else [*near, *(one for one in names if one not in near)][:most])
+        more = f", and {len(names) - most} more" if len(names) > most else ""
+        super().__init__(f'{kind} "{shown}" does not exist{hint} Known: {listed}{more}')
+
+
+def _nearest(written: str, names: list[str]) -> list[str]:
+    """Names that are written much alike, then those of which the one stands in the other."""
+    folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(written, folded, n=5, cutoff=0.6)
+    within = [name for name in folded if min(len(written), len(name)) > 2 and (written in name or name in written)]
+    return [folded[name] for name in dict.fromkeys((*near, *sorted(within, key=len)))]
+
+
+def decimal(text: str) -> str:
+    """How a number such as "0,5" or "50%" is to be written, as the end of a sentence; empty for any other text."""
+    found = re.fullmatch(r"\s*([+-]?\d*)[,.]?(\d*)\s*(%?)\s*", text)
+    if found is None or not (found[1] + found[2]).strip("+-") or not ("," in text or found[3]):
+        return ""
+    number = float(f"{found[1] or 0}.{found[2] or 0}")
+    return f"; write {number / 100 if found[3] else number:g}"
 
 
 class OutOfRange(PrismError):

@@ -143,6 +143,16 @@ def test_a_merge_draws_what_the_baked_file_draws(host, plain):
     assert live == [pixels(host, seed=seed, **checkpoint("baked")) for seed in (1, 2, 3)]
 
 
+def test_a_bake_draws_what_was_live(host):
+    """In the type that the host holds the model in, whatever that of the files."""
+    live = pixels(host, FULL)
+    host.post("/prism/v1/merge/bake", {**FULL, "name": "by request"})
+    while (told := host.get("/prism/v1/merge/bake"))["running"]:
+        time.sleep(0.05)
+    assert (told["error"], told["dtype"]) == ("", "fp32")
+    assert pixels(host, **checkpoint("by request")) == live
+
+
 def test_a_weight_of_one_is_the_other_model_and_of_zero_none(host, plain):
     whole = pixels(host, {"model": NEON, "ratio": 1, "vae": 1})
     assert whole == pixels(host, **checkpoint(NEON)) != plain[0]

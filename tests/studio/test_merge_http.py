@@ -75,7 +75,7 @@ def ended(client):
 def test_a_bake_is_a_new_checkpoint(client, models):
     assert client.post(BAKE, json={**HALF, "name": "half.SAFETENSORS"}).status_code == 200
     told = ended(client)
-    assert (told["name"], told["error"]) == ("half.safetensors", "")
+    assert (told["name"], told["error"], told["dtype"], told["notes"]) == ("half.safetensors", "", "fp32", [])
     assert told["done"] == told["total"] == (models / "half.safetensors").stat().st_size
 
 

@@ -252,17 +252,36 @@ def test_a_preset_of_the_page_is_a_preset_of_the_recipe(draw):
     assert found.loaded()["merged"].startswith("sd1-other [")
 
 
-def test_a_bake_of_the_page_is_a_checkpoint_with_the_same_picture(draw, folder):
-    live = draw({**HALF, "te": 0.2})
+@pytest.mark.parametrize("base", ["sd1", "sd1-other"])  # in the studio's own type, and in half of it
+def test_a_bake_of_the_page_is_a_checkpoint_with_the_same_picture(draw, base):
+    other = {"sd1": "sd1-other", "sd1-other": "sd1"}[base]
+    half = {"model": other, "ratio": 0.3, "te": 0.2, "recipe": f"{base}:0.1:VAE=0.4"}
+    live = draw(half, model=base).pixels
     found = sys.modules["sd_prism.hosts.merge_http"]
-    found.begin({**HALF, "te": 0.2, "name": "half", "dtype": "fp32"})
+    found.begin({**half, "name": f"half of {base}", "dtype": ""})
     while found.baking.running:
         pass
     assert found.baking.error == "" and found.baking.done == found.baking.total > 0
-    assert draw(model="half").pixels == live.pixels
-    for name, said in (("half", "exists already"), ("../half", "without folders"), ("", "no name")):
+    assert found.baking.dtype == "fp32" and found.baking.notes == ()
+    assert draw(model=f"half of {base}").pixels == live
+    for name, said in ((f"half of {base}", "exists already"), ("../half", "without folders"), ("", "no name")):
         with pytest.raises(sys.modules["sd_prism.errors"].PrismError, match=said):
-            found.begin({**HALF, "name": name, "dtype": ""})
+            found.begin({**half, "name": name, "dtype": ""})
+
+
+def test_a_bake_says_that_a_vae_of_the_webuis_choice_is_not_in_it(draw, monkeypatch):
+    draw()
+    found = sys.modules["sd_prism.hosts.merge_http"]
+    monkeypatch.setattr(sys.modules["modules.sd_vae"], "loaded_vae_file", "/some/pale.safetensors")
+    for vae, told in ((0.5, 1), (0, 0)):
+        found.begin({**HALF, "vae": vae, "name": f"pale {vae}", "dtype": ""})
+        while found.baking.running:
+            pass
+        assert len(found.baking.notes) == told
+    found.begin({**HALF, "vae": 1, "name": "pale", "dtype": "fp16"})
+    assert "pale.safetensors" in found.baking.notes[0]
+    while found.baking.running:
+        pass
 
 
 def test_unloading_the_extension_restores_the_model(draw):

@@ -18,13 +18,13 @@ import psutil
 import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from modules import paths, script_callbacks, sd_models, shared
+from modules import paths, script_callbacks, sd_models, sd_vae, shared
 from starlette.concurrency import run_in_threadpool
 
 from ..errors import PrismError
 from ..files import new_name
 from ..merge.baking import Baked, prepared
-from ..merge.blocks import Layout
+from ..merge.blocks import VAE, Layout
 from ..merge.presets import PRESETS
 from ..merge.recipe import LOADED, Recipe
 from ..settings import MERGE
@@ -42,9 +42,11 @@ EXAMPLE = '{"name": "half", "model": "neon", "ratio": 0.5}'
 
 @dataclass
 class Baking:
-    """The file that is being written, or was written last."""
+    """The file that is being written, or was written last; `notes` say how far it is not what the webui merges live."""
 
     name: str = ""
+    dtype: str = ""
+    notes: tuple[str, ...] = ()
     done: int = 0
     total: int = 0
     error: str = ""
@@ -156,13 +158,23 @@ def begin(given: Mapping[str, Any]) -> dict[str, Any]:
     infos = {label: models.find(label) for label in recipe.models} | {LOADED: shared.sd_model.sd_checkpoint_info}
     sources = {label: info.filename for label, info in infos.items()}
     hashes = {label: info.sha256 for label, info in infos.items() if info.sha256}
-    baked = prepared(recipe, out, sources=sources, dtype=str(given["dtype"]))
+    live = models.dtypes(shared.sd_model)
+    baked = prepared(recipe, out, sources=sources, dtype=str(given["dtype"]), live=live)
     with lock:
         if baking.running:
             raise PrismError(f"{baking.name} is being written; wait for it")
-        vars(baking).update(name=out.name, done=0, total=0, error="", running=True)
+        about = {"name": out.name, "dtype": baked.formats, "notes": notes(baked)}
+        vars(baking).update(**about, done=0, total=0, error="", running=True)
     threading.Thread(target=write, args=(baked, hashes), daemon=True).start()
     return vars(baking)
+
+
+def notes(baked: Baked) -> tuple[str, ...]:
+    """What a user should know of a file to be."""
+    if VAE not in baked.blocks or not sd_vae.loaded_vae_file:
+        return baked.notes
+    other = Path(sd_vae.loaded_vae_file).name
+    return *baked.notes, f"its VAE is merged from the checkpoints' own; the webui merges into {other}, as chosen there"
 
 
 def write(baked: Baked, hashes: Mapping[str, str]) -> None:

@@ -22,7 +22,7 @@ from ..errors import PrismError, UnknownName
 from ..merge import others
 from ..merge.blocks import Layout
 from ..merge.plan import Plan, merge_into
-from ..merge.recipe import LOADED, Recipe
+from ..merge.recipe import LOADED, Names, Recipe, unknown_model
 from ..merge.sources import Entry, File, Source, identity
 from ..merge.split import Split
 from .merge_weights import STORAGE, Weights, computed
@@ -40,16 +40,17 @@ OPEN = 8  # headers that are kept
 
 
 def find(text: str) -> Any:
-    """The host's checkpoint of a name, a hash, or "name [hash]", where the hash serves if the name is not known.
+    """The host's checkpoint of a name in any case, a hash, or "name [hash]", where the hash serves last.
 
-    Raises UnknownName with the nearest name.
+    Raises UnknownName with the nearest names.
     """
     known = sd_models.checkpoint_aliases
     name, _, digest = text.partition(" [")
+    written = Names(known)
     for one in (text, name, digest.rstrip("]")):
-        if one in known:
-            return known[one]
-    raise UnknownName("model", text, names())
+        if (found := written.find(one)) is not None:
+            return known[found]
+    raise unknown_model(text, names())
 
 
 def names() -> list[str]:
@@ -78,7 +79,7 @@ def titled(recipe: Recipe) -> Recipe:
     try:
         found = recipe.resolve(known)
     except UnknownName as error:
-        raise UnknownName("model", error.given, names()) from None
+        raise unknown_model(str(error.given), names()) from None
     terms = tuple(replace(term, model=name(term.model), minus=name(term.minus)) for term in found.terms)
     return replace(found, terms=terms, base=found.base if found.base == LOADED else title(found.base))
 
@@ -140,6 +141,19 @@ class FullTable:
         """Let the file go."""
         self._tables.clear()
         self.file.release()
+
+
+def dtypes(model: Any) -> dict[str, torch.dtype]:
+    """Block -> the widest type in which a loaded model holds its weights; for fp8, the one from which that is made."""
+    tensors = dict(Weights(model).items())
+    layout = Layout.of({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    found: dict[str, torch.dtype] = {}
+    for name, block in layout.homes.items():
+        kind = tensors[layout.names[name]].dtype
+        kind = computed() if kind in STORAGE else kind
+        if kind.is_floating_point:
+            found[block] = torch.promote_types(found.get(block, kind), kind)
+    return found
 
 
 class Pristine:

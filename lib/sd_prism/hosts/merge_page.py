@@ -25,7 +25,7 @@ def baked(given: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
     """Write a file, and tell how far it is; it is finished also where nobody listens any more."""
     merge_http.begin(given)
     baking = merge_http.baking
-    path = str(merge_http.folder() / baking.name)
+    path = "; ".join((f"{merge_http.folder() / baking.name} ({baking.dtype})", *baking.notes))
     while baking.running:
         total = max(baking.total, 1)
         yield path, min(baking.done, total - 1), total

@@ -11,6 +11,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import torch
@@ -25,6 +26,7 @@ from .sources import NAMES, File
 
 FORMATS = {"": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 LEFT_OUT = "model_ema."  # averages of the base's training, which say nothing of the merge
+NOT_LOADED: Mapping[str, torch.dtype] = MappingProxyType({})
 Progress = Callable[[int, int], object]
 
 
@@ -34,6 +36,7 @@ def bake(
     *,
     sources: Mapping[str, Any] | None = None,
     dtype: str = "",
+    live: Mapping[str, torch.dtype] = NOT_LOADED,
     hashes: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -42,13 +45,13 @@ def bake(
     A .yaml beside the base, in which hosts read what a model predicts, is copied if the new file has none.
 
     Args:
-        recipe, out, sources, dtype: see `prepared`.
+        recipe, out, sources, dtype, live: see `prepared`.
         hashes: name -> SHA-256 of the file, where known; the others are computed.
         progress: called with the bytes written and their total; what it raises ends the bake.
 
     Raises PrismError for what cannot be merged, see `prepared`, and for a full disk; nothing was written.
     """
-    return prepared(recipe, out, sources=sources, dtype=dtype).write(hashes, progress)
+    return prepared(recipe, out, sources=sources, dtype=dtype, live=live).write(hashes, progress)
 
 
 def prepared(
@@ -57,6 +60,7 @@ def prepared(
     *,
     sources: Mapping[str, Any] | None = None,
     dtype: str = "",
+    live: Mapping[str, torch.dtype] = NOT_LOADED,
 ) -> Baked:
     """A merge that can be written; only the files' headers are read for it.
 
@@ -65,7 +69,9 @@ def prepared(
         out: the .safetensors file to write.
         sources: name -> path, dict of tensors or `Source`, as for `merge_into`. Without it the recipe's names are
             paths, the base's among them.
-        dtype: "fp16", "bf16" or "fp32" for every tensor that may be merged; empty keeps the base's.
+        dtype: "fp16", "bf16" or "fp32" for every tensor that may be merged; empty: what is merged has that of `live`,
+            anything else, and all without `live`, the base's.
+        live: block -> dtype in which a host holds the model and so merges; a file in it gives the host's own picture.
 
     Raises PrismError for a model that is missing, damaged, or does not fit, or where `out` is one of the models.
     """
@@ -82,7 +88,7 @@ def prepared(
     models.take(given, labels)
     path = _place(out, [models[label] for label in labels])
     with torch.inference_mode():
-        return Baked(recipe, models, path, FORMATS[dtype])
+        return Baked(recipe, models, path, FORMATS[dtype], live)
 
 
 def _resolved(recipe: Recipe, paths: Mapping[str, str]) -> Recipe:
@@ -100,16 +106,30 @@ def _copy_yaml(base: Model, path: Path) -> None:
 
 
 class Baked:
-    """A file to be: its tensors, in the order of the base's. Raises PrismError for tensors that do not fit."""
+    """A file to be: its tensors, in the order of the base's. Raises PrismError for tensors that do not fit.
 
-    def __init__(self, recipe: Recipe, models: Models, path: Path, dtype: torch.dtype | None) -> None:
+    Attributes:
+        blocks: those that are merged.
+        notes: what a user should know, such as tensors that a model lacks.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        models: Models,
+        path: Path,
+        dtype: torch.dtype | None,
+        live: Mapping[str, torch.dtype] = NOT_LOADED,
+    ) -> None:
         self.recipe, self.models, self.path = recipe, models, path
         base = self.base = models[recipe.base]
         layout = base.layout
         wishes = Wishes.of(recipe, layout)
         self.names = [name for name in base.source.entries if not name.startswith(LEFT_OUT)]
         self._merged = {layout.names[name]: (name, wishes.at(name, block)) for name, block in layout.homes.items()}
-        self._dtype = dtype
+        self.blocks = frozenset(layout.homes[name] for name, wish in self._merged.values() if wish.groups)
+        self.notes = models.notes(tuple(dict.fromkeys((recipe.base, *recipe.models))))
+        self._dtypes = {name: self._wanted(name, dtype, live) for name in self.names}
         wrong = [
             problem
             for given, (name, wish) in self._merged.items()
@@ -126,10 +146,24 @@ class Baked:
         _copy_yaml(self.base, self.path)
         return self.path
 
-    def dtype(self, name: str) -> torch.dtype:
-        """Of a tensor in the new file; markers and whole numbers stay as they are."""
+    def _wanted(self, name: str, dtype: torch.dtype | None, live: Mapping[str, torch.dtype]) -> torch.dtype:
+        """Markers and whole numbers stay as they are, and so does by itself what is not merged."""
         own = self.base.source.entries[name].dtype
-        return self._dtype if self._dtype and own.is_floating_point and name in self._merged else own
+        if name not in self._merged or not own.is_floating_point:
+            return own
+        merged, wish = self._merged[name]
+        return dtype or (live.get(self.base.layout.homes[merged], own) if wish.groups else own)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Of a tensor in the new file."""
+        return self._dtypes[name]
+
+    @property
+    def formats(self) -> str:
+        """Those of the tensors that may be merged, in words."""
+        kinds = {self.dtype(name) for name in self._merged}
+        known = [word for word, one in FORMATS.items() if one in kinds]
+        return " and ".join(known or sorted(str(one).removeprefix("torch.") for one in kinds))
 
     def size(self, name: str) -> int:
         """Bytes of a tensor in the new file."""

@@ -11,6 +11,7 @@ A term is MODEL:WEIGHT[:BLOCK=w,BLOCK=w][:option=value]...; see `Recipe.parse` f
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,9 @@ from .select import Selector
 
 LOADED = "A"  # the base where a recipe names none: the model that the host has loaded
 LIMIT = 10.0
+FEWEST = 3  # weights of a list; two are rather a number with a decimal comma
+NEAREST = 5  # models that an error names
+DIGITS = 9  # of a weight that is computed, so that 0.1 * 3 is 0.3
 CLASSIC = tuple([f"IN{i:02d}" for i in range(12)] + ["M00"] + [f"OUT{i:02d}" for i in range(12)])
 Weight = float | str | tuple[float, ...]
 
@@ -181,15 +185,20 @@ class Term:
         return {name: weight for name, weight in weights.items() if weight is not None}
 
     def strength(self, step: int, steps: int) -> float:
-        """The factor of all weights at `step` of `steps`."""
+        """The factor of all weights at `step` of `steps`; a curve begins at the first and ends at the last of them."""
         if isinstance(self.when, Curve):
-            return self.when(step / max(steps, 1))
+            return self.when(step / max(steps - 1, 1))
         return self.when.strength(step, steps) if self.when else 1.0
 
     def at(self, strength: float) -> Term:
         """The same all through the run, its weights times `strength`."""
-        rules = tuple((selector, weight * strength) for selector, weight in self.rules)
-        return replace(self, scale=self.scale * strength, rules=rules, when=None)
+        if strength == 1:
+            return replace(self, when=None)
+        if isinstance(self.weight, float):
+            changed = replace(self, weight=round(self.weight * strength, DIGITS), when=None)
+        else:
+            changed = replace(self, scale=round(self.scale * strength, DIGITS), when=None)
+        return replace(changed, rules=tuple((one, round(weight * strength, DIGITS)) for one, weight in self.rules))
 
     def _spread(self, weight: str | tuple[float, ...], layout: Layout) -> dict[str, float]:
         spine = layout.spine
@@ -253,11 +262,13 @@ class Recipe:
         return tuple(dict.fromkeys(([] if self.base == LOADED else [self.base]) + used))
 
     def resolve(self, known: Iterable[str]) -> Recipe:
-        """With `B-C` read as two models where no file has the whole name; raises UnknownName for a missing model."""
-        names = list(known)
-        for name in [] if self.base in (LOADED, *names) else [self.base]:
-            raise UnknownName("model", name, names)
-        return replace(self, terms=tuple(_resolved(term, names) for term in self.terms))
+        """The models as `known` writes them, in whatever case; `B-C` is two models where none has the whole name.
+
+        Raises UnknownName for a missing model.
+        """
+        names = Names(known)
+        base = LOADED if self.base == LOADED else names[self.base]
+        return replace(self, base=base, terms=tuple(_resolved(term, names) for term in self.terms))
 
     def run(self, steps: int, states: int = 8) -> tuple[Recipe, ...]:
         """What holds at each of `steps` steps: recipes without `when`, at most `states` (2 or more) different ones.
@@ -299,11 +310,20 @@ def find_mode(given: str) -> str:
 
 def number(what: str, given: Any) -> float:
     """A weight; raises PrismError for what is no number, OutOfRange beyond +-10."""
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
-        raise PrismError(f"{what} is {given!r}; expected a number, such as 0.5")
-    if abs(given) > LIMIT:
-        raise OutOfRange(what, given, -LIMIT, LIMIT, "block merge")
-    return float(given) + 0.0  # -0.0 and 0.0 are one weight
+    value = _finite(what, given)
+    if abs(value) > LIMIT:
+        raise OutOfRange(what, value, -LIMIT, LIMIT, "block merge")
+    return value + 0.0  # -0.0 and 0.0 are one weight
+
+
+def _finite(what: str, given: Any) -> float:
+    try:
+        if isinstance(given, (int, float)) and not isinstance(given, bool) and math.isfinite(given):
+            return float(given)
+    except OverflowError:  # a whole number of hundreds of digits
+        pass
+    shown = json.dumps(given, ensure_ascii=False, default=str)
+    raise PrismError(f"{what} is {shown[:80]}; expected a number, such as 0.5")
 
 
 def _weight(given: Weight) -> Weight:
@@ -313,6 +333,8 @@ def _weight(given: Weight) -> Weight:
             raise UnknownName("preset", given, presets.PRESETS)
         return name
     if isinstance(given, tuple):
+        if len(given) < FEWEST:
+            raise PrismError(f"a list of {len(given)} weights fits no model; write one weight for each block")
         return tuple(number(f"weight {i + 1} of the list", one) for i, one in enumerate(given))
     return number("weight", given)
 
@@ -324,10 +346,11 @@ def _options(mode: Mode, given: tuple[tuple[str, float], ...]) -> tuple[tuple[st
         if name not in mode.options:
             raise UnknownName(f'option of the mode "{mode.name}"', name, mode.options)
         usual, low, high = mode.options[name]
+        value = _finite(name, value)
         if not low <= value <= high:
             raise OutOfRange(name, value, low, high, f"mode {mode.name}")
         if value != usual:
-            options[name] = float(value)
+            options[name] = value
     return tuple(sorted(options.items()))
 
 
@@ -362,16 +385,42 @@ def _picked(selector: Selector, layout: Layout) -> Iterator[str]:
     return (name for name, block in layout.homes.items() if block in blocks and selector.matches(name))
 
 
-def _resolved(term: Term, known: list[str]) -> Term:
+class Names:
+    """The names of models, found in any case where only one is written so."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.known = list(dict.fromkeys(known))
+        self._folded: dict[str, set[str]] = {}
+        for name in self.known:
+            if name != LOADED:
+                self._folded.setdefault(name.casefold(), set()).add(name)
+
+    def find(self, given: str) -> str | None:
+        """The name as it is known."""
+        alike = {given} if given in self.known else self._folded.get(given.casefold(), set())
+        return next(iter(alike)) if len(alike) == 1 else None
+
+    def __getitem__(self, given: str) -> str:
+        found = self.find(given)
+        if found is None:
+            raise unknown_model(given, self.known)
+        return found
+
+
+def unknown_model(given: str, known: Iterable[str]) -> UnknownName:
+    """With a few of the nearest names: there may be hundreds."""
+    return UnknownName("model", given, (name for name in known if name != LOADED), most=NEAREST)
+
+
+def _resolved(term: Term, names: Names) -> Term:
     wants = MODES[term.mode].minus
-    if term.model not in known and wants != "no" and not term.minus:
+    if wants != "no" and not term.minus and names.find(term.model) is None:
         for dash in re.finditer("-", term.model):
-            model, minus = term.model[: dash.start()].strip(), term.model[dash.end() :].strip()
-            if model in known and minus in known:
-                return replace(term, model=model, minus=minus)
-    for name in (term.model, term.minus):
-        if name and name not in known:
-            raise UnknownName("model", name, known)
+            sides = [names.find(side.strip()) for side in (term.model[: dash.start()], term.model[dash.end() :])]
+            if sides[0] and sides[1]:
+                return replace(term, model=sides[0], minus=sides[1])
+    found = replace(term, model=names[term.model], minus=term.minus and names[term.minus])
     if wants == "yes" and not term.minus:
-        raise PrismError(f'The mode "{term.mode}" needs a model to subtract; write {term.model}-C:0.5:{term.mode}')
-    return term
+        written = Recipe((replace(found, minus="C"),))
+        raise PrismError(f'The mode "{term.mode}" needs a model to subtract: choose model C, or write {written}')
+    return found

@@ -21,12 +21,12 @@ from .controls import ElemId, control
 NARROW = 160  # pixels, so that two columns fit side by side
 MODELS = ("model", "minus")
 ADVANCED = ("include", "exclude"), ("steps", "hires"), ("options", "recipe"), ("everywhere",)
-AS_BASE = "as the base"
-FORMATS = (AS_BASE, "fp16", "bf16", "fp32")
+AS_LOADED = "as loaded"
+FORMATS = (AS_LOADED, "fp16", "bf16", "fp32")
 TIPS = {
     "refresh": "Look for new files, and for what is loaded now.",
     "bake_name": "The name of the new checkpoint; it goes where the other checkpoints are.",
-    "bake_format": "The format of its numbers; fp16 is half the size of fp32.",
+    "bake_format": "The format of its numbers; as loaded, it draws what the webui draws now, fp16 is half the size of fp32.",
     "bake_write": "Write the merge to a file, which then is a checkpoint like any other.",
 }
 
@@ -41,9 +41,9 @@ class Host(Protocol):
         """Look for checkpoints anew."""
 
     def baked(self, given: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
-        """Write a file: the panel's settings, with "name" and "dtype" ("" keeps the base's).
+        """Write a file: the panel's settings, with "name" and "dtype" ("" is that of the loaded model).
 
-        Gives (path, bytes written, all bytes) now and then, both equal when the file is complete; raises PrismError.
+        Gives (path and format, bytes written, all bytes) now and then, both equal when the file is complete; raises PrismError.
         """
 
 
@@ -131,14 +131,14 @@ def _baker(made: Mapping[str, Any], elem_id: ElemId, host: Host) -> None:
     """Writes the merge that the panel shows to a file, and says how far it is."""
     with gr.Row(elem_classes=["prism"]):
         name = unsaved(gr.Textbox("", label="Name of the new checkpoint", elem_id=elem_id("bake_name"), max_lines=1))
-        dtype = unsaved(gr.Radio(list(FORMATS), value=AS_BASE, label="Format", elem_id=elem_id("bake_format")))
+        dtype = unsaved(gr.Radio(list(FORMATS), value=AS_LOADED, label="Format", elem_id=elem_id("bake_format")))
     button = gr.Button("Bake", elem_id=elem_id("bake_write"))
     with gr.Column(elem_id=elem_id("baked")):  # gradio 3 writes the id of an HTML component twice
         said = gr.HTML(_said("The loaded checkpoint is the base. A merge at some steps only cannot be written."))
     fields = [one for one in MERGE.names if one != "enabled"]
 
     def write(name: str, dtype: str, *values: object) -> Iterator[str]:
-        given = {**dict(zip(fields, values)), "name": name, "dtype": "" if dtype == AS_BASE else dtype}
+        given = {**dict(zip(fields, values)), "name": name, "dtype": "" if dtype == AS_LOADED else dtype}
         try:
             for path, done, total in host.baked(given):
                 yield _said(f"Written: {path}") if done == total else _progress(done, total)

@@ -337,8 +337,14 @@ def _merge_of(metadata: Mapping[str, str]) -> dict[str, Any]:
     return told
 
 
+FINER = (
+    "a webui that holds the model in a wider format (--no-half) merges in that; --dtype fp32 writes its very picture"
+)
+
+
 def _bake(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    from ..merge import Recipe, bake
+    from ..merge import Recipe
+    from ..merge.baking import prepared
 
     if args.out.exists() and not args.force:
         raise PrismError(f"{args.out} exists already; choose another --out, or replace it with --force")
@@ -350,9 +356,13 @@ def _bake(args: argparse.Namespace, rest: Sequence[str]) -> int:
             shown = done * 100 // total
             print(f"\r{shown} %", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
-    file = bake(recipe, args.out, dtype=args.dtype, progress=tell if sys.stderr.isatty() else None)
-    told = {"file": str(file), "recipe": str(recipe), "bytes": file.stat().st_size}
-    print(json.dumps(told, ensure_ascii=False, indent=2) if args.json else file)
+    baked = prepared(recipe, args.out, dtype=args.dtype)
+    file = baked.write(progress=tell if sys.stderr.isatty() else None)
+    notes = [*baked.notes, FINER] if baked.formats != "fp32" and not args.dtype else [*baked.notes]
+    told = {"file": str(file), "recipe": str(recipe), "bytes": file.stat().st_size, "dtype": baked.formats}
+    print(json.dumps({**told, "notes": notes}, ensure_ascii=False, indent=2) if args.json else file)
+    if not args.json:
+        print("\n".join((f"format: {baked.formats}", *notes)), file=sys.stderr)
     return 0
 
 
