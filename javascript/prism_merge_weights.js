@@ -7,6 +7,7 @@
   const ALIASES = { TE: BASE, MID: "M00", MID00: "M00", TIME: "TIME_EMBED", LABEL: "LABEL_EMB" };
   const numbered = (letters) => Array.from({ length: 12 }, (_, i) => letters + String(i).padStart(2, "0"));
   const CLASSIC = [...numbered("IN"), "M00", ...numbered("OUT")];
+  const COMMAND = [...CLASSIC, "TIME_EMBED", "OUT"]; // what runtime-block-merge has sliders for
   const SDXL = 19; // blocks that presets run over
   const CLOSE = 1e-3;
 
@@ -17,6 +18,11 @@
     const value = text.trim() ? Number(text) : NaN;
     if (!Number.isFinite(value)) throw new Error(`“${text}” is no number`);
     return value;
+  };
+
+  const canonical = (written) => {
+    const upper = written.trim().toUpperCase();
+    return (ALIASES[upper] ?? upper).replace(/^(IN|OUT|M)(\d)$/, (_, letters, digit) => `${letters}0${digit}`);
   };
 
   // --- the list of weights
@@ -39,17 +45,31 @@
   };
   const zip = (labels, values) => Object.fromEntries(labels.map((label, i) => [label, values[i]]));
 
-  // In place of a list there may be a preset's name, which may be the user's own.
-  const isName = (text) => /^\s*\p{L}/u.test(text);
+  // In place of a list there may be a preset's name, which may be the user's own, or runtime-block-merge's command.
+  const isCommand = (text) => text.includes(":");
+  const isName = (text) => /^\s*\p{L}/u.test(text) && !isCommand(text);
   const presetOf = (name, model) => {
     const found = model.own[name] ?? model.presets[name.toUpperCase()];
     if (!found) throw new Error(`“${name}” is no preset`);
     return found;
   };
 
+  // "base:0.5, in00:1" as a list of all its sliders; its base is every one that is not named.
+  const commandOf = (text) => {
+    const pieces = text.split(/[,\n]/).filter((piece) => piece.trim()).map((piece) => piece.split(":"));
+    const sliders = Object.fromEntries(pieces.map(([name, weight = ""]) => [canonical(name), number(weight)]));
+    const unknown = Object.keys(sliders).find((label) => label !== BASE && !COMMAND.includes(label));
+    if (unknown) throw new Error(`“${unknown}” is no slider of runtime-block-merge`);
+    return COMMAND.map((label) => sliders[label] ?? sliders[BASE] ?? 0);
+  };
+  const valuesOf = (text, model) => {
+    if (isCommand(text)) return commandOf(text);
+    return isName(text) ? presetOf(text.trim(), model) : items(text).map(number);
+  };
+
   // {named: the blocks that the list names, levels: before any rule}
   const listed = ({ ratio, preset, weights }, model) => {
-    const values = isName(weights) ? presetOf(weights.trim(), model) : items(weights).map(number);
+    const values = valuesOf(weights, model);
     const known = model.presets[preset];
     if (values.length) {
       const named = zip(labelsOf(values.length, model), values);
@@ -62,8 +82,7 @@
   // --- rules
 
   const labelOf = (written, model) => {
-    const upper = written.trim().toUpperCase();
-    const label = (ALIASES[upper] ?? upper).replace(/^(IN|OUT|M)(\d)$/, (_, letters, digit) => `${letters}0${digit}`);
+    const label = canonical(written);
     if (!model.blocks.includes(label) && label !== BASE && label !== VAE) throw new Error(`“${written}” is no block of this model`);
     return label;
   };

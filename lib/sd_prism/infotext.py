@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from .errors import PrismError
 from .schedule import short
-from .settings import CUSTOM, Panel, Value
+from .settings import CUSTOM, Field, Panel, Value
 
 log = logging.getLogger("prism")
 
@@ -21,12 +21,16 @@ ITEM = re.compile(r'(\w+)=("(?:[^"\\\n]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"(?=\s*
 
 
 def dumps(panel: Panel, values: Mapping[str, Value]) -> str:
-    """The infotext value of a panel that is on: all but the switch itself, and quiet fields that are at rest."""
-    fields = [one for one in panel.fields if one.name != "enabled" and not one.once]
+    """The infotext value of a panel that is on: all but the switch itself, quiet fields at rest, and idle ones."""
+    fields = [one for one in panel.fields if one.name != "enabled" and not one.once and not _idle(one, values)]
     shown = {one.name: values[one.name] for one in fields if not one.quiet or values[one.name] != one.default}
     if shown.get("preset") == CUSTOM:
         del shown["preset"]
     return "; ".join(f"{name}={_write(value)}" for name, value in shown.items())
+
+
+def _idle(one: Field, values: Mapping[str, Value]) -> bool:
+    return one.idle is not None and one.idle(values)
 
 
 def loads(panel: Panel, text: str | None) -> dict[str, Value]:

@@ -47,13 +47,22 @@ def rule(source: random.Random, model: Layout) -> str:
     return f"{selector}{source.choice(('=', ' = '))}{some(source)}"
 
 
+def command(source: random.Random) -> str:
+    """runtime-block-merge's."""
+    names = source.sample(
+        ("base", "IN00", "in5", "M00", "Out11", "TIME_EMBED", "out", "OUT12"), k=source.choice((1, 3, 5))
+    )
+    return ", ".join(f"{name}{source.choice((':', ' : '))}{some(source)}" for name in names)
+
+
 def case(source: random.Random, model: Layout) -> dict[str, object]:
     size = len(model.spine)
     count = source.choice((0, 0, 0, size, size + 1, size + 2, 25, 26, 27, 7))
+    written = source.choice((" ", ", ")).join(str(some(source)) for _ in range(count))
     fields = {
         "ratio": some(source),
         "preset": source.choice((FLAT, *PRESETS)),
-        "weights": source.choice((" ", ", ")).join(str(some(source)) for _ in range(count)),
+        "weights": source.choice((written, written, written, command(source))),
         "blocks": source.choice((" ", ", ")).join(rule(source, model) for _ in range(source.choice((0, 0, 1, 3)))),
         "te": source.choice(("", "", str(some(source)))),
         "vae": source.choice(("0", "0", "", str(some(source)))),

@@ -6,6 +6,7 @@ from sd_prism.errors import PrismError, UnknownName
 from sd_prism.merge.blocks import Layout
 from sd_prism.merge.others import Listed, command, fitting, presets_of, tsv
 from sd_prism.merge.presets import PRESETS
+from sd_prism.merge.recipe import Term
 
 PUBLISHED = json.loads((Path(__file__).parent / "data" / "merge_presets.json").read_text(encoding="utf-8"))
 RAMP = [round(i / 100, 2) for i in range(26)]
@@ -115,8 +116,12 @@ def test_errors_name_the_line(text, said):
 # --- runtime-block-merge's command -------------------------------------------------------------------------------
 
 
+def levels(text):
+    return Term("B", command(text)).levels(SD1)
+
+
 def test_a_weight_command_sets_the_unets_sliders():
-    found = command("base:0.5, In00:1, OUT09 : 0.8 ,time_embed:0,\nout:-1", "B").levels(SD1)
+    found = levels("base:0.5, In00:1, OUT09 : 0.8 ,time_embed:0,\nout:-1")
     others = set(SD1.spine) - {"IN00", "OUT09"}
     assert {found[block] for block in others} == {0.5}
     assert (found["IN00"], found["OUT09"], found["TIME_EMBED"], found["OUT"]) == (1, 0.8, 0, -1)
@@ -124,14 +129,12 @@ def test_a_weight_command_sets_the_unets_sliders():
 
 
 def test_a_command_without_base_leaves_the_other_blocks():
-    term = command("M00:0.4", "my model")
-    assert (term.model, str(term.rules[0][0])) == ("my model", "M00")
-    assert {block for block, weight in term.levels(SD1).items() if weight} == {"M00"}
+    assert {block for block, weight in levels("M00:0.4").items() if weight} == {"M00"}
 
 
 def test_a_command_of_25_or_27_weights():
-    assert command(row(RAMP[:25]), "B").levels(SD1)["OUT11"] == 0.24
-    found = command(row([0.5] * 25 + [0.1, 0.2]), "B").levels(SD1)
+    assert levels(row(RAMP[:25]))["OUT11"] == 0.24
+    found = levels(row([0.5] * 25 + [0.1, 0.2]))
     assert (found["OUT11"], found["TIME_EMBED"], found["OUT"]) == (0.5, 0.1, 0.2)
 
 
@@ -147,4 +150,4 @@ def test_a_command_of_25_or_27_weights():
 )
 def test_errors_of_a_command(text, error, said):
     with pytest.raises(error, match=said):
-        command(text, "B")
+        command(text)

@@ -204,7 +204,7 @@ def test_a_hyphen_is_a_minus_only_where_no_file_has_the_whole_name():
     (split,) = recipe.resolve(["A", "my", "b-c"]).terms
     assert (split.model, split.minus) == ("my", "b-c")
     assert Recipe.parse("my-b:0.6").resolve(["my-b"]) == Recipe.parse("my-b:0.6")
-    with pytest.raises(PrismError, match=r"needs a model to subtract; write my-b-c-C:0\.5:add"):
+    with pytest.raises(PrismError, match=r'subtract: choose model C, or write "my-b-c"-"C":0\.6:add'):
         recipe.resolve(["my-b-c", "my-b", "c"])
 
 
@@ -214,6 +214,25 @@ def test_a_hyphen_is_a_minus_only_where_no_file_has_the_whole_name():
 def test_a_missing_model_is_told_with_the_nearest(text, missing):
     with pytest.raises(UnknownName, match=f'model "{missing}" does not exist; did you mean "neon"'):
         Recipe.parse(text).resolve(["A", "B", "neon"])
+
+
+def test_models_are_found_in_any_case_where_one_only_is_written_so():
+    (term,) = Recipe.parse('"NEON"-"base":0.5:add').resolve(["A", "neon", "Base"]).terms
+    assert (term.model, term.minus) == ("neon", "Base")
+    (term,) = Recipe.parse("Neon-BASE:0.5:add").resolve(["A", "neon", "Base"]).terms
+    assert (term.model, term.minus) == ("neon", "Base")
+    assert Recipe.parse("flat + Neon:0.5").resolve(["FLAT", "neon"]).base == "FLAT"
+    known = ["A", "neon", "Neon"]
+    assert Recipe.parse("Neon:0.5").resolve(known).terms[0].model == "Neon"
+    for text in ("NEON:0.5", "a:0.5"):  # two of them; the loaded model has no other name
+        with pytest.raises(UnknownName):
+            Recipe.parse(text).resolve(known)
+
+
+def test_of_hundreds_of_models_an_error_names_the_nearest_few():
+    with pytest.raises(UnknownName) as raised:
+        Recipe.parse("neno:0.5").resolve(["A", *(f"model {i}" for i in range(300)), "neon", "old neon"])
+    assert "Known: neon, model 0, " in str(raised.value) and str(raised.value).endswith(" and 297 more")
 
 
 def test_users_own_presets_become_part_of_the_recipe_and_hide_no_classic_one():
@@ -240,7 +259,8 @@ def strengths(text, steps=10):
         ("start=8", [0] * 8 + [1] * 2),
         ("stop=2", [1] * 2 + [0] * 8),
         ("step=5-200", [0] * 5 + [1] * 5),
-        ("step=0@0.2,0.5@0.8", [0, 0, 0, 1 / 12, 1 / 6, 0.25, 1 / 3, 5 / 12, 0.5, 0.5]),
+        ("step=0@0,1@1", [i / 9 for i in range(10)]),
+        ("step=0@0.2,0.5@0.8", [0, 0, *((i / 9 - 0.2) / 1.2 for i in range(2, 8)), 0.5, 0.5]),
     ],
 )
 def test_steps(text, found):
@@ -248,13 +268,13 @@ def test_steps(text, found):
 
 
 def test_a_run_is_one_constant_recipe_for_each_step():
-    recipe = Recipe.parse("B:GRAD_V:IN04=0.4:step=2-4 + C:0.5:step=0@0,1@0.5")
+    recipe = Recipe.parse("B:GRAD_V:IN04=0.4:step=2-4 + C:0.75:step=0@0,1@0.6666666666666666")
     run = recipe.run(4)
     assert [str(state) for state in run] == [
         "",
-        "C:0.25",
-        "B:GRAD_V:IN04=0.4 + C:0.5",
-        "B:GRAD_V:IN04=0.4 + C:0.5",
+        "C:0.375",
+        "B:GRAD_V:IN04=0.4 + C:0.75",
+        "B:GRAD_V:IN04=0.4 + C:0.75",
     ]
     assert recipe.run(4)[0] == Recipe()
     assert str(Recipe.parse("B:GRAD_V:IN04=0.4:step=0.5@0").run(1)[0]) == "B:GRAD_V:IN04=0.2:scale=0.5"
@@ -306,7 +326,7 @@ def terms(draw):
     mode = MODES[draw(st.sampled_from(sorted(MODES)))]
     options = {name: draw(st.floats(low, min(high, 1e6))) for name, (_, low, high) in mode.options.items()}
     weight = draw(
-        st.one_of(WEIGHTS, st.sampled_from(sorted(PRESETS)), st.lists(WEIGHTS, min_size=2, max_size=6).map(tuple))
+        st.one_of(WEIGHTS, st.sampled_from(sorted(PRESETS)), st.lists(WEIGHTS, min_size=3, max_size=6).map(tuple))
     )
     return Term(
         model=draw(NAMES),
@@ -385,6 +405,17 @@ def test_json_leaves_out_what_is_as_usual():
         ("B:0.5:sumatra", r'mode or option \(character 7\) "sumatra" does not exist; did you mean "sum"'),
         ("B:0.5:IN04=x", r'"x" is no number \(character 12 '),
         ("B:0.5:IN04=1,IN05", r'"IN05" has no weight; write IN05=0.5 \(character 14 '),
+        ("B:0,5", r'"0,5" is no number; write 0.5 \(character 3 '),
+        ("B:50%", r'"50%" is no number; write 0.5 \(character 3 '),
+        (
+            "B:0.5:IN04=0,5",
+            r'"5" is no block; a number has a decimal point: write IN04=0.5, not IN04=0,5 \(character 14 ',
+        ),
+        ("B:0.5:scale=50%", '"50%" is no number; write 0.5'),
+        ("B:0.5:start=0.2:stop=5", "step=0.2-5 has a part of the run and the step 5; write both as parts or both"),
+        ("B:0.5:step=3-0.9", "step=3-0.9 has a part of the run and the step 3"),
+        ("B:0,5,", r'"" is no number'),
+        ("B:nope", "preset .character 3. .nope. does not exist. Known"),
         ("B:99", "weight is 99; it must lie between -10 and 10"),
         ("B:nan", "does not exist"),
         ('"B:0.5', r"a quote is opened and not closed \(character 1 "),
@@ -414,10 +445,19 @@ def test_errors_say_where_and_what_to_write(text, said):
         ({"terms": [{"model": "B"}, {"weight": 1}]}, r"terms\[1\] of the recipe: A term needs a model"),
         ({"terms": [{"model": "B", "wieght": 1}]}, r'terms\[0\].*"wieght" does not exist; did you mean "weight"'),
         ({"terms": [{"model": "B", "weight": "x"}]}, r'terms\[0\].*preset "x" does not exist'),
-        ({"terms": [{"model": "B", "weight": True}]}, r"terms\[0\].*weight is True; expected a number"),
-        ({"terms": [{"model": "B", "rules": [1]}]}, r"terms\[0\] of the recipe"),
-        ({"terms": ["B:0.5"]}, r"terms\[0\] of the recipe"),
-        ({"terms": [{"model": "B", "step": 5}]}, r"terms\[0\] of the recipe"),
+        ({"terms": [{"model": "B", "weight": True}]}, r"terms\[0\].*weight is true; expected a number"),
+        ({"terms": [{"model": "B", "weight": 10**400}]}, r"terms\[0\].*weight is 1000"),
+        ({"terms": [{"model": "B", "weight": {}}]}, r"weight is {}; expected a number, such as 0.5$"),
+        ({"terms": [{"model": "B", "weight": [1, "2", 3]}]}, 'weight 2 of the list is "2"; expected a number'),
+        ({"terms": [{"model": "B", "rules": [1]}]}, r'terms\[0\] of the recipe: "rules" is \[1\]; expected an object'),
+        ({"terms": ["B:0.5"]}, r'terms\[0\] of the recipe: it is "B:0.5"; expected an object such as'),
+        ({"terms": [{"model": "B", "step": 5}]}, r'terms\[0\] of the recipe: "step" is 5; expected a text'),
+        ({"terms": [{"model": 7}]}, '"model" is 7; expected a text, such as "neon"'),
+        ({"terms": [{"model": "B", "minus": None}]}, '"minus" is null; expected a text'),
+        ({"terms": [{"model": "B", "include": "IN04"}]}, '"include" is "IN04"; expected a list'),
+        ({"terms": [{"model": "B", "exclude": [4]}]}, '"exclude" is 4; expected a text'),
+        ({"terms": [{"model": "B", "mode": "dare", "options": {"keep": "much"}}]}, 'keep is "much"; expected a number'),
+        ({"terms": [{"model": "B"}], "base": 3}, '"base" is 3; expected a text'),
     ],
 )
 def test_errors_of_json_name_the_entry(data, said):

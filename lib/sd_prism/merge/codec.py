@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,11 @@ from .grammar import when_of, when_text
 from .recipe import LOADED, Recipe, Term
 from .select import Selector
 
+KINDS: Mapping[type, str] = {
+    str: 'a text, such as "neon"',
+    list: 'a list, such as ["IN04"]',
+    dict: 'an object, such as {"IN04": 0.5}',
+}
 FIELDS = ("model", "weight", "rules", "mode", "minus", "scale", "include", "exclude", "step", "options")
 
 
@@ -36,33 +42,53 @@ def _dump(term: Term) -> dict[str, Any]:
 
 
 def load(data: Mapping[str, Any]) -> Recipe:
-    """The inverse of `dump`."""
+    """The inverse of `dump`; raises PrismError that names the entry which is missing, unknown, or of another type."""
     if not isinstance(data, Mapping) or not isinstance(data.get("terms", []), list):
         raise PrismError('a recipe is an object such as {"terms": [{"model": "B", "weight": 0.5}]}')
     for name in set(data) - {"base", "terms"}:
         raise UnknownName("entry of a recipe", name, ("base", "terms"))
+    base = _typed(data, "base", LOADED)
     terms = []
     for i, term in enumerate(data.get("terms", [])):
         try:
             terms.append(_load(term))
-        except (PrismError, TypeError, ValueError, AttributeError) as error:
+        except PrismError as error:
             raise PrismError(f"terms[{i}] of the recipe: {error}") from error
-    return Recipe(tuple(terms), str(data.get("base") or LOADED))
+    return Recipe(tuple(terms), base or LOADED)
 
 
-def _load(data: Mapping[str, Any]) -> Term:
+def _load(data: Any) -> Term:
+    if not isinstance(data, Mapping):
+        raise PrismError(f'it is {_shown(data)}; expected an object such as {{"model": "B", "weight": 0.5}}')
     for name in set(data) - set(FIELDS):
         raise UnknownName("entry of a term", name, FIELDS)
-    weight = data.get("weight", 0.0)
+    weight, step = data.get("weight", 0.0), _typed(data, "step", "")
     return Term(
-        model=str(data.get("model") or ""),
+        model=_typed(data, "model", ""),
         weight=tuple(weight) if isinstance(weight, list) else weight,
-        rules=tuple((Selector.parse(name), value) for name, value in data.get("rules", {}).items()),
-        mode=data.get("mode", "sum"),
-        minus=str(data.get("minus") or ""),
+        rules=tuple((Selector.parse(name), value) for name, value in _typed(data, "rules", {}).items()),
+        mode=_typed(data, "mode", "sum"),
+        minus=_typed(data, "minus", ""),
         scale=data.get("scale", 1.0),
-        include=tuple(map(Selector.parse, data.get("include", ()))),
-        exclude=tuple(map(Selector.parse, data.get("exclude", ()))),
-        when=when_of(data["step"]) if data.get("step") else None,
-        options=tuple(data.get("options", {}).items()),
+        include=_selectors(data, "include"),
+        exclude=_selectors(data, "exclude"),
+        when=when_of(step) if step else None,
+        options=tuple(_typed(data, "options", {}).items()),
     )
+
+
+def _selectors(data: Mapping[str, Any], name: str) -> tuple[Selector, ...]:
+    given = _typed(data, name, [])
+    return tuple(Selector.parse(_typed({name: one}, name, "")) for one in given)
+
+
+def _typed(data: Mapping[str, Any], name: str, usual: str | list[str] | dict[str, float]) -> Any:
+    """An entry, which must be of the type that the usual one has."""
+    given = data.get(name, usual)
+    if not isinstance(given, type(usual)):
+        raise PrismError(f'"{name}" is {_shown(given)}; expected {KINDS[type(usual)]}')
+    return given
+
+
+def _shown(given: Any) -> str:
+    return json.dumps(given, ensure_ascii=False, default=str)[:80]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import PrismError, UnknownName
+from ..errors import PrismError, UnknownName, decimal
 from ..schedule import Curve, short
 from . import presets
 from .recipe import LOADED, MODES, Recipe, Steps, Term, Weight, find_mode
@@ -113,10 +113,10 @@ def _unquoted(text: str) -> str:
 
 def _weight(part: Part, lists: Mapping[str, tuple[float, ...]]) -> Weight:
     text = part.text.strip()
+    if decimal(text) or re.fullmatch(NUMBER, text):  # no model has so few blocks that "0,5" were a list
+        return _number(part)
     if "," in text:
         return tuple(map(_number, _split(part)))
-    if re.fullmatch(NUMBER, text):
-        return _number(part)
     name = presets.find(text)
     if name is None and text in lists:
         return tuple(lists[text])
@@ -127,7 +127,7 @@ def _weight(part: Part, lists: Mapping[str, tuple[float, ...]]) -> Weight:
 
 def _number(part: Part) -> float:
     if not re.fullmatch(NUMBER, part.text.strip()):
-        raise _error(f'"{part.text.strip()}" is no number', part)
+        raise _error(f'"{part.text.strip()}" is no number{decimal(part.text)}', part)
     return float(part.text)
 
 
@@ -170,9 +170,16 @@ def _rules(part: Part) -> list[tuple[Selector, float]]:
     for one in _split(part):
         name, equals, value = one.text.partition("=")
         if not equals:
-            raise _error(f'"{name.strip()}" has no weight; write {name.strip()}=0.5', one)
+            raise _error(lone(name.strip()), one)
         rules.append((_selector(Part(name, one.start)), _number(Part(value, one.start + len(name) + 1))))
     return rules
+
+
+def lone(name: str) -> str:
+    """What is wrong with an item that has no weight."""
+    if re.fullmatch(UNSIGNED, name):
+        return f'"{name}" is no block; a number has a decimal point: write IN04=0.5, not IN04=0,5'
+    return f'"{name[:40]}" has no weight; write {name[:40]}=0.5'
 
 
 def _split(part: Part) -> list[Part]:
@@ -217,6 +224,9 @@ def when_of(text: str) -> Steps | Curve:
     if not found or not (found[1] or found[2]):
         raise PrismError(f"step={text} is no range; write step=5-20, step=0.2-0.8, or step=0@0,1@0.5 (value@position)")
     fraction = re.search(r"[.eE]", found[0]) is not None
+    step = next((one for one in found.groups() if one and one.isdecimal() and int(one) > 1), "")
+    if fraction and step:
+        raise PrismError(f"step={text} has a part of the run and the step {step}; write both as parts or both as steps")
     return Steps(float(found[1] or 0), float(found[2]) if found[2] else None, fraction)
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from ..errors import PrismError, UnknownName
 from ..schedule import short
 from . import presets
-from .blocks import BASE, VAE, Layout
+from .blocks import BASE, Layout
 from .recipe import CLASSIC, Term, fits, number
-from .select import Selector, label
+from .select import label
 
 LENGTHS = (19, 20, 21, 25, 26, 27)
 RANDOM = re.compile(r"E?[RUX]", re.IGNORECASE)
@@ -70,17 +70,18 @@ def tsv(listed: Iterable[Listed]) -> str:
     return "preset_name\tpreset_weights\n" + "".join(rows)
 
 
-def command(text: str, model: str) -> Term:
-    """runtime-block-merge's weight command for one model; its `base` is every slider, the text encoder stays A's."""
+def command(text: str) -> tuple[float, ...]:
+    """runtime-block-merge's weight command, or a plain list, as a list of weights in the order of `Term.weight`.
+
+    Its `base` is every slider that is not named; the text encoder stays A's, as there.
+    """
     if ":" not in text:
-        weights = _weights("the weight command", text.split(","), 1)
-        return Term(model, weights)
+        return _weights("the weight command", text.split(","), 1)
     sliders = {label(name): weight for name, weight in map(_slider, _pieces(text))}
     rest = sliders.pop(BASE, 0.0)
     for name in set(sliders) - set(COMMAND):
         raise UnknownName("slider of runtime-block-merge", name, (BASE, *COMMAND))
-    rules = {BASE: 0.0, VAE: 0.0, **sliders} if rest else sliders
-    return Term(model, rest, tuple((Selector(name), weight) for name, weight in rules.items()))
+    return tuple(sliders.get(name, rest) for name in COMMAND)
 
 
 def _slider(piece: str) -> tuple[str, float]:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from ..errors import PrismError, UnknownName
-from ..merge import presets
-from ..merge.grammar import when_of, when_text
+from ..errors import PrismError, UnknownName, decimal
+from ..merge import others, presets
+from ..merge.grammar import lone, when_of, when_text
 from ..merge.recipe import MODES, Recipe, Term, Weight, find_mode, number
 from ..merge.select import Selector
 from ..schedule import short
@@ -66,7 +66,11 @@ def _weight(values: Mapping[str, Value]) -> Weight:
 
 
 def weights(text: str) -> tuple[float, ...]:
-    """Numbers divided by blanks or commas."""
+    """Numbers divided by blanks or commas; or a weight command, see `others.command`."""
+    if ":" in text:
+        return others.command(text)
+    if decimal(text):
+        raise PrismError(f'"{text}" is no list of weights{decimal(text)} as the ratio')
     return tuple(_number("a weight", one) for one in _items(text))
 
 
@@ -97,7 +101,7 @@ def _items(text: str) -> list[str]:
 def _pair(item: str) -> tuple[str, str]:
     name, equals, value = item.partition("=")
     if not (name and equals):
-        raise PrismError(f'"{item[:40]}" has no value; write {item[:40]}=0.5')
+        raise PrismError(lone(item))
     return name, value
 
 
@@ -105,13 +109,13 @@ def _number(what: str, text: str, *, limited: bool = True) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise PrismError(f'"{text[:40]}" is no number') from None
+        raise PrismError(f'"{text[:40]}" is no number{decimal(text)}') from None
     return number(what, value) if limited else value
 
 
 def _is_name(text: str) -> bool:
     """Whether it is a preset's name, which may be the user's own, in place of weights."""
-    return text[:1].isalpha()
+    return text[:1].isalpha() and ":" not in text
 
 
 def _weights_text(text: str) -> str:
@@ -154,7 +158,13 @@ MERGE = Panel(
     doc="Merges other checkpoints into the loaded one while it is in use, block by block; no file is written.",
     fields=(
         Field("enabled", "Prism Block Merge", False, "Merge for this picture."),
-        Field("model", "Model B", "", "The checkpoint that is merged into the loaded one."),
+        Field(
+            "model",
+            "Model B",
+            "",
+            "The checkpoint that is merged into the loaded one.",
+            idle=lambda values: not values["model"] and bool(values["recipe"]),
+        ),
         Field(
             "ratio",
             "Ratio",
@@ -163,6 +173,7 @@ MERGE = Panel(
             low=-1.0,
             high=2.0,
             step=0.01,
+            idle=lambda values: not values["model"] or bool(values["weights"]) or values["preset"] != FLAT,
         ),
         Field(
             "preset",
