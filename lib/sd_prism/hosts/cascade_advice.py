@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from modules import sd_samplers, shared
+from modules import sd_samplers, sd_vae, shared
 
 from ..cascade import formats
 from ..errors import PrismError
+from .cascade_loading import fits
 from .cascade_previews import is_cascade
 
 TIMESTEPS = ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
@@ -18,9 +19,8 @@ AYS = ("Align Your Steps", "align_your_steps")
 def before_job(p: Any) -> list[str]:
     """Remarks on a job that is about to begin, of any model; its refiner is left out where the two do not fit."""
     cascade = is_cascade(shared.sd_model)
-    told = list(_refiner(p, cascade))
+    told = [*_refiner(p, cascade), *_vae()]
     if cascade:
-        told += _vae(p)
         told += _noise(p)
         if p.get_token_merging_ratio() > 0:
             told.append("token merging does nothing in Stable Cascade")
@@ -50,17 +50,20 @@ def _refiner(p: Any, cascade: bool) -> Iterator[str]:
 
 def _is_cascade_file(path: str) -> bool:
     try:
-        return "stage_c" in formats.inspect(path).parts
+        return formats.inspect(path).role == "main"
     except PrismError:
         return False
 
 
-def _vae(p: Any) -> list[str]:
-    """A file that was not taken is no part of the infotext."""
-    refused = list(shared.sd_model.first_stage_model.refused)
-    if refused:
-        p.sd_vae_name = p.sd_vae_hash = None
-    return refused
+def _vae() -> Iterator[str]:
+    """A file of the menu of VAEs that was left out."""
+    chosen = sd_vae.resolve_vae(shared.sd_model.sd_checkpoint_info.filename).vae
+    if chosen and sd_vae.loaded_vae_file is None and not fits(chosen, shared.sd_model):
+        name = sd_vae.get_filename(chosen)
+        if is_cascade(shared.sd_model):
+            yield f"the VAE {name} is none of Stable Cascade and was left out; choose a stage A, or None, as VAE"
+        else:
+            yield f"the VAE {name} is Stable Cascade's stage A and was left out; choose another one, or None, as VAE"
 
 
 def _noise(p: Any) -> Iterator[str]:

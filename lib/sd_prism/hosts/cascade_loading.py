@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from modules import devices, script_callbacks, sd_hijack, sd_models, sd_models_config, shared
+from modules import devices, script_callbacks, sd_hijack, sd_models, sd_models_config, sd_vae, shared
 from torch import nn
 
 from ..cascade import formats
+from ..cascade.weights import chosen
 from ..errors import PrismError
 from . import cascade_lora, cascade_previews
 from .cascade_decoding import decoding
@@ -19,23 +20,14 @@ from .undo import around, undo
 
 CONFIG = str(Path(__file__).with_name("cascade.yaml"))
 FILE = "prism.cascade.file"  # among the host's tensors: where they came from
-ENCODER, PREVIEWER = "effnet_encoder.safetensors", "previewer.safetensors"  # the official names
-BESIDE = {"effnet": ENCODER, "previewer": PREVIEWER}
-LONE = {
-    "decoder": "the decoder of Stable Cascade (stage B)",
-    "stage_b": "the decoder of Stable Cascade (stage B)",
-    "stage_a": "stage A of Stable Cascade",
-    "effnet": "the picture encoder of Stable Cascade",
-    "previewer": "the previewer of Stable Cascade",
-    "controlnet": "a ControlNet of Stable Cascade",
+ENCODER = "effnet_encoder.safetensors"  # the official name of the picture encoder's file
+HINTS = {
+    "decoder": "the panel Prism Cascade offers it as decoder",
+    "stage_a": "this file belongs into the folder models/VAE, and is chosen in the menu of VAEs",
+    "effnet": f"this file is read when it lies beside the main file as {ENCODER}",
+    "previewer": "this file is read when it lies beside the main file as previewer.safetensors",
 }
-PLACES = {
-    "stage_b": "; the panel Prism Cascade offers it as decoder",
-    "stage_a": "; it belongs into the folder models/VAE, and is chosen in the menu of VAEs",
-    "effnet": f"; it works when it lies beside the main file as {ENCODER}",
-    "previewer": f"; it works when it lies beside the main file as {PREVIEWER}",
-}
-STAGE_A = ("vquantizer.codebook.weight", "vquantizer.embedding.weight")
+NEEDED, OFFERED = ("stage_c", "text"), ("effnet", "previewer")
 SPARE = 2 * 2**30  # bytes that sampling needs beside the weights
 
 
@@ -49,6 +41,7 @@ def register() -> None:
 def wrapped() -> ExitStack:
     stack = cascade_previews.wrapped()
     stack.enter_context(around(sd_models_config, "guess_model_config_from_state_dict", _config))
+    stack.enter_context(around(sd_vae, "load_vae", _load_vae))
     return stack
 
 
@@ -68,44 +61,32 @@ def _loaded(model: Any) -> None:
 
 def _config(original: Any, state_dict: dict[str, Any], filename: str) -> str:
     """The host asks which class of model its tensors are of."""
-    file = _inspected(filename)
-    if file is None:
+    if not formats.role_of(state_dict):
         return str(original(state_dict, filename))
     try:
-        _check(file)
+        state_dict[FILE] = _checked(Path(filename))
     except PrismError:
         _give_back()
         raise
-    state_dict[FILE] = file
     return CONFIG
 
 
-def _inspected(filename: str) -> formats.CascadeFile | None:
-    """What a file holds of Stable Cascade; None for any other file."""
-    try:
-        file = formats.inspect(Path(filename))
-    except PrismError:
-        return None
-    return file if file.parts else None
-
-
-def _check(file: formats.CascadeFile) -> None:
-    """Raises PrismError for a file that is no checkpoint by itself, and where Cascade cannot run."""
-    name = Path(file.path).name
-    if "stage_c" not in file.parts:
-        part = next((part for part in LONE if part in file.parts), "")
+def _checked(path: Path) -> formats.CascadeFile:
+    """A main file; raises PrismError for one that is no checkpoint by itself, and where Cascade cannot run."""
+    file = formats.inspect(path)
+    if file.role != "main":
+        what = "the decoder" if file.role == "decoder" else formats.TITLES[file.role]
+        hint = HINTS.get(file.role, "")
         raise PrismError(
-            f"{name} is {LONE.get(part, 'a part of Stable Cascade')}; choose its main file (stage C) as checkpoint"
-            f"{PLACES.get(part, '')}"
+            f"{path.name} is {what} of Stable Cascade; choose its main file, which has stage C, as checkpoint"
+            f"{hint and f'; {hint}'}"
         )
-    for part in ("stage_c", "text"):
-        if part not in file.parts:
-            raise PrismError(f"{name} has no text encoder, and none lies beside it as NAME_text_encoder.safetensors")
-        missing = file.parts[part].missing
-        if missing:
-            raise PrismError(f"{name} lacks {len(missing)} tensors of its {part}, such as {sorted(missing)[0]}")
+    problems = [text for part in NEEDED if (text := file.part(part).problems())]
+    if problems:
+        raise PrismError(f"{path.name} cannot be loaded. {' '.join(problems)}. Download it again, or take another file")
     if shared.cmd_opts.lowvram:
         raise PrismError("Stable Cascade cannot run with --lowvram; start the webui with --medvram")
+    return file
 
 
 def _give_back() -> None:
@@ -117,9 +98,21 @@ def _give_back() -> None:
         sd_models.model_data.set_sd_model(model)
 
 
-def is_stage_a(names: Iterable[str]) -> bool:
-    """Whether tensors of these names are a stage A, in one of its layouts."""
-    return any(name.removeprefix("vae.") in STAGE_A for name in names)
+# --- the menu of VAEs
+
+
+def _load_vae(original: Any, model: Any, vae_file: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """A stage A fits Cascade, and nothing else does; what does not fit is left out, where the host would fail."""
+    return original(model, vae_file if vae_file and fits(vae_file, model) else None, *args, **kwargs)
+
+
+def fits(vae_file: Any, model: Any) -> bool:
+    """Whether a file of the menu of VAEs is of the model's kind."""
+    try:
+        is_stage_a = "stage_a" in formats.inspect(Path(vae_file)).parts
+    except PrismError:
+        is_stage_a = False
+    return is_stage_a == cascade_previews.is_cascade(model)
 
 
 # --- reading
@@ -130,40 +123,20 @@ def file_in(state_dict: Mapping[str, Any]) -> formats.CascadeFile:
     return state_dict[FILE]
 
 
-def parts(file: formats.CascadeFile) -> dict[str, nn.Module]:
+def parts(file: formats.CascadeFile) -> dict[str, Any]:
     """The nets of a main file, and those that lie beside it, on the CPU; stages B and A are the decoder's."""
-    found = {part: _read(Path(file.path), part, file) for part in ("stage_c", "text")}
-    for part, name in BESIDE.items():
-        beside = Path(file.path).with_name(name)
-        if part in file.parts:
-            found[part] = _read(Path(file.path), part, file)
-        elif beside.is_file():
-            found[part] = _read(beside, part, formats.inspect(beside))
-    return found
-
-
-def _read(path: Path, part: str, file: formats.CascadeFile) -> nn.Module:
-    module = formats.load(path, part, dtype=weight_dtype(file.parts[part]))
-    return module.eval().requires_grad_(False)
+    names = [*NEEDED, *(part for part in OFFERED if part in file.parts)]
+    return {name: formats.load(file, name, dtype=weight_dtype(file.parts[name])) for name in names}
 
 
 def weight_dtype(part: formats.Part) -> torch.dtype:
-    """The format to compute in: the file's own where the machine has it.
-
-    Nothing passes through fp16 that was not stored in it, for small weights would be lost. The small stage C is sound
-    in fp16, the large one only where its file says so.
-    """
-    if shared.cmd_opts.no_half or devices.device.type == "cpu":
-        return torch.float32
-    if part.dtype == torch.float16 or (part.name, part.variant) == ("stage_c", "lite"):
-        return torch.float16
-    return wide_dtype()
+    """The format that the host computes a part in."""
+    return formats.dtype_for(part, "fp32" if shared.cmd_opts.no_half else None, devices.device)
 
 
 def wide_dtype() -> torch.dtype:
     """The smallest format with the range of float32 that the device computes in."""
-    has_bf16 = devices.device.type != "cuda" or torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if has_bf16 else torch.float32
+    return chosen("bfloat16", True, None, devices.device)
 
 
 @contextmanager

@@ -66,8 +66,7 @@ class FirstStage(nn.Module):
         super().__init__()
         self.encoder, self.previewer = encoder, previewer
         self._decode = decode
-        self.refused: list[str] = []  # what to tell of the file that the VAE menu has chosen
-        self.is_swapped = False
+        self.is_swapped = False  # by a stage A of the menu of VAEs
         self.compression = COMPRESSION
 
     @property
@@ -101,17 +100,11 @@ class FirstStage(nn.Module):
             return self.previewer(latent.to(weight)).float() * 2 - 1
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> None:
-        """What the VAE menu has chosen, or what was there before; a file that is no stage A is left out and told.
+        """A stage A that the menu of VAEs has chosen, or what was there before it, which is this module's own.
 
-        The weights themselves are the decoder's; the host keeps the name of the file.
+        The weights of a stage A are the decoder's to read; the host keeps the name of the file.
         """
-        self.refused = []
-        self.is_swapped = loading.is_stage_a(state_dict)
-        if not self.is_swapped and set(state_dict) != set(self.state_dict()):
-            self.refused.append(
-                "the chosen VAE is none of Stable Cascade and was left out; its pictures come from stage A, which the "
-                "decoder's file has. Choose a stage A file, or None, at Settings, VAE"
-            )
+        self.is_swapped = set(state_dict) != set(self.state_dict())
 
 
 class CascadeModel(nn.Module):
@@ -127,6 +120,7 @@ class CascadeModel(nn.Module):
     cond_stage_key = "txt"
     parameterization = "eps"
     latent_channels = 16
+    sd_checkpoint_info: Any  # the host's
 
     def __init__(self, state_dict: Mapping[str, Any], use_ema: bool = False) -> None:
         """`state_dict` is the host's, in which `loading` has put the file; `use_ema` is the host's too."""
@@ -253,7 +247,7 @@ class CascadeModel(nn.Module):
         if job is not None:
             return decoding.of_job(latent, job)
         pooled = self.get_learned_conditioning([""])["vector"][0].float().cpu()
-        size = tuple(side * COMPRESSION // 8 * 8 for side in reversed(latent.shape[2:]))
+        height, width = (side * COMPRESSION // 8 * 8 for side in latent.shape[2:])
         name = self.sd_checkpoint_info.name_for_extra
-        pictures = [Picture(one.float().cpu(), size, pooled, pooled, seed=0, checkpoint=name) for one in latent]
+        pictures = [Picture(one.float().cpu(), (width, height), pooled, pooled, 0, checkpoint=name) for one in latent]
         return decoding.decode(pictures, DEFAULTS)

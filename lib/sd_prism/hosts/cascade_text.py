@@ -43,7 +43,7 @@ class CascadeText(sd_hijack_clip.TextConditionalModel):
 
     def encode_embedding_init_text(self, init_text: str, nvpt: int) -> Tensor:
         """Vectors of the words that an embedding starts from (n,width); the host reads its embeddings' width here."""
-        table = self.transformer.text_model.embeddings.token_embedding.wrapped
+        table: Any = self.transformer.text_model.embeddings.token_embedding.wrapped
         return table(torch.tensor(tokenizer.encode(init_text)[:nvpt], device=table.weight.device))
 
     def medvram_modules(self) -> list[Any]:
