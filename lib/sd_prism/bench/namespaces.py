@@ -207,7 +207,6 @@ def least_of(calls: Sequence[Callable[[], object]], seconds: float | None = None
 
 def timed(call: Callable[[], object], repeats: int = 1) -> float:
     """Milliseconds of one call. The garbage collector rests, as in timeit: by its counts it runs more at some sizes."""
-    gc.collect()
     gc.disable()
     try:
         start = time.process_time()
