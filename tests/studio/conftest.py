@@ -14,6 +14,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from sd_prism.errors import PrismError
 from sd_prism.studio import denoiser, host, page
 
@@ -173,6 +174,37 @@ def engine(tiny_host):
     shared.opts.data.update(settings)
 
 
+TOY = Path(__file__).with_name("toy_model.py")
+
+
+def add_toys(data: Path) -> None:
+    """Two checkpoints for the class of `toy_model`, and one that it cannot be built of."""
+    models = data / "models" / "Stable-diffusion"
+    for seed, name in enumerate(("toy", "toy-two")):
+        weight = torch.randn(16, 16, generator=torch.Generator().manual_seed(seed)) / 4
+        save_file({"toy": weight, "unused": torch.zeros(3)}, models / f"{name}.safetensors")
+    (models / "toy-damaged.safetensors").write_bytes(b"no model")
+
+
+def make_toy(folder: Path) -> Path:
+    """The extension that brings the class."""
+    return make_extension(folder, toy=TOY.read_text(encoding="utf8"))
+
+
+@pytest.fixture(scope="module")
+def toy_host(tmp_path_factory):
+    """A host with a model class of an extension; one for all tests of a file."""
+    folder = tmp_path_factory.mktemp("toy")
+    with pytest.MonkeyPatch.context() as patch:
+        data = make_data(folder / "data", patch)
+        add_toys(data)
+        host.open_host(data_dir=data, extensions=[make_toy(folder / "toy")], builtin=False)
+        page.build_fields()
+        yield data
+        host.close_host()
+        sys.modules.pop("toy_model", None)
+
+
 @contextmanager
 def serving(folder: Path, **options):
     """The app in a client, with its data folder."""
@@ -195,6 +227,15 @@ def served(tmp_path_factory):
     with serving(folder, extensions=[recorder.folder], builtin=False) as app:
         app.recorder = recorder
         yield app
+
+
+@pytest.fixture()
+def served_toy(tmp_path):
+    """The app with a model class of an extension."""
+    with serving(tmp_path, extensions=[make_toy(tmp_path / "toy")], builtin=False) as app:
+        add_toys(app.data)
+        yield app
+    sys.modules.pop("toy_model", None)
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ from sd_prism.errors import PrismError, UnknownName
 
 
 def first_pass(engine, steps=4):
-    sigmas = engine.denoiser().uniform_sigmas(steps)
+    sigmas = engine.denoiser().get_sigmas(steps)[:-1]
     return euler(guided(engine), noise((1, 4, 8, 8), 3) * sigmas[0], [*sigmas, torch.zeros(())])
 
 
 def second_pass(engine, latent, strength=0.5, steps=4):
     """Exactly `steps` steps at the end of a schedule so long that they are `strength` of it."""
-    sigmas = [*engine.denoiser().uniform_sigmas(int(steps / strength)), torch.zeros(())][-steps - 1 :]
+    sigmas = [*engine.denoiser().get_sigmas(int(steps / strength))][-steps - 1 :]
     return euler(guided(engine), latent + noise(latent.shape, 3) * sigmas[0], sigmas)
 
 

@@ -23,7 +23,7 @@ def latent_of(engine, picture):
 
 def by_hand(engine, latent, strength, steps=4, multiplier=1.0, extra=0.0, mask=None):
     """Euler over the last part of the schedule; with a mask (1 where it draws) every step keeps the rest."""
-    sigmas = [*engine.denoiser().uniform_sigmas(steps), torch.zeros(())]
+    sigmas = [*engine.denoiser().get_sigmas(steps)]
     sigmas = sigmas[steps - int(min(strength, 0.999) * steps) - 1 :]
     drawn = noise(latent.shape, 3) * multiplier
     model = guided(engine)

@@ -84,9 +84,12 @@ class Denoiser:
         low, high, w = t.floor().long(), t.ceil().long(), t.frac()
         return ((1 - w) * log_sigmas[low] + w * log_sigmas[high]).exp()
 
-    def uniform_sigmas(self, n: int) -> Tensor:
-        """(n,) noise levels at timesteps spread evenly from the last to the first."""
-        return self.t_to_sigma(torch.linspace(len(self.sigmas) - 1, 0, n))
+    def get_sigmas(self, n: int) -> Tensor:
+        """(n+1,) noise levels at timesteps spread evenly from the last to the first, and 0."""
+        return self._with_zero(torch.linspace(len(self.sigmas) - 1, 0, n))
+
+    def _with_zero(self, t: Tensor) -> Tensor:
+        return torch.cat([self.t_to_sigma(t), self.sigmas.new_zeros(1)])
 
     def epsilon(self, x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
         """The noise that the network sees in x, whichever of epsilon or v it predicts; sigma is (N,)."""
@@ -127,10 +130,10 @@ class LCMDenoiser(Denoiser):
         index = (t - (self.stride - 1)) / self.stride
         return super().t_to_sigma(index.float().clamp(0, len(self.sigmas) - 1))
 
-    def uniform_sigmas(self, n: int) -> Tensor:
-        """(n,) noise levels at timesteps spread evenly from 999 to 19."""
+    def get_sigmas(self, n: int) -> Tensor:
+        """(n+1,) noise levels at timesteps spread evenly from 999 to 19, and 0."""
         start, end = (float(self.sigma_to_t(s)) for s in (self.sigma_max, self.sigma_min))
-        return self.t_to_sigma(torch.linspace(start, end, n))
+        return self._with_zero(torch.linspace(start, end, n))
 
     def __call__(self, x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
         """c_out * (x - sigma eps) + c_skip * x, the consistency function."""

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sd_prism.cascade.lora import file_names as cascade_names
 from sd_prism.errors import PrismError
 from sd_prism.merge import ldm_keys
 from sd_prism.studio.lora_kinds import Change
@@ -46,7 +47,14 @@ class Named:
 
 
 def layers(model: Any) -> Iterator[Named]:
-    """The layers of a checkpoint.Model that a network can change: UNet and text encoders."""
+    """The layers that a network can change: UNet and text encoders.
+
+    Args:
+        model: a checkpoint.Model, or a model of an extension's class as the host knows it.
+    """
+    if isinstance(model, nn.Module):
+        yield from _class_layers(model)
+        return
     yield from _unet_layers(model.unet)
     for i, encoder in enumerate(getattr(model.text, "encoders", ())):
         yield from _text_layers(encoder.core, i, model.family)
@@ -73,6 +81,18 @@ def _text_layers(core: nn.Module, index: int, family: str) -> Iterator[Named]:
             flat = _flat(path)
             name = f"{place}model_{_open_clip(flat)}" if open_clip else f"{place}transformer_text_model_{flat}"
             yield Named(module, name, tuple(f"{word}_text_model_{flat}" for word in words))
+
+
+def _class_layers(model: Any) -> Iterator[Named]:
+    """By the host's names, which their paths give; files for Stable Cascade have others."""
+    for root, inner, part in (
+        (model.cond_stage_model, "transformer.", "text"),
+        (model.model, "diffusion_model.", "stage_c"),
+    ):
+        for path, module in root.named_modules():
+            if _has_weight(module):
+                known = cascade_names(part, path.removeprefix(inner)) if getattr(model, "is_cascade", False) else ()
+                yield Named(module, _flat(path), (_flat(path), *known))
 
 
 def _has_weight(module: Any) -> bool:
@@ -208,15 +228,15 @@ class Network:
 
     @classmethod
     def read(cls, name: str, file: NetworkFile, model: Any) -> Network:
-        """The network of a file for a checkpoint.Model; raises PrismError for kinds that are not known."""
+        """The network of a file for a model as `layers` takes it; raises PrismError for kinds that are not known."""
         from safetensors.torch import load_file
 
         read_at = file.filename.stat().st_mtime
         grouped: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in load_file(file.filename).items():
-            layer, _, part = key.partition(".")
-            grouped.setdefault(layer, {})[part] = tensor
         names = {in_file: layer.name for layer in layers(model) for in_file in layer.in_files}
+        for key, tensor in load_file(file.filename).items():
+            layer, part = _split(key, names)
+            grouped.setdefault(layer, {})[part] = tensor
         try:
             changes = {names[layer]: Change.of(parts) for layer, parts in grouped.items() if layer in names}
         except PrismError as error:
@@ -240,6 +260,16 @@ class Network:
         # A1111's rule for what belongs to a text encoder.
         multiplier = self.te_multiplier if "transformer" in layer_name[:20] else self.unet_multiplier
         return change.delta(weight, multiplier, self.dyn_dim), change.bias(weight, multiplier)
+
+
+def _split(key: str, names: Mapping[str, str]) -> tuple[str, str]:
+    """A tensor's key as the layer's name in files, which may have dots in it, and what the tensor is to the layer."""
+    end = len(key)
+    while (end := key.rfind(".", 0, end)) > 0:
+        if key[:end] in names:
+            return key[:end], key[end + 1 :]
+    layer, _, part = key.partition(".")
+    return layer, part
 
 
 class Stack:

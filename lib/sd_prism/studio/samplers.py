@@ -253,6 +253,11 @@ class Sampler:
     own_timesteps: bool = False
     consistency: bool = False
 
+    @property
+    def on_timesteps(self) -> bool:
+        """Whether it is at home on the timesteps that models were trained with, not on any noise level."""
+        return self.own_timesteps or self.consistency
+
     def wrap(self, denoiser: Denoiser) -> Denoiser:
         """The model as this sampler has to see it."""
         return denoiser.lcm() if self.consistency else denoiser

@@ -24,37 +24,37 @@ def ending_in_zero(sigmas: Tensor) -> Tensor:
 
 
 def uniform(n: int, denoiser: Denoiser) -> Tensor:
-    """Timesteps spread evenly from last to first, as in k-diffusion's own default."""
-    return denoiser.uniform_sigmas(n)
+    """What the model spreads evenly itself, as in k-diffusion's own default."""
+    return denoiser.get_sigmas(n)
 
 
 def karras(n: int, denoiser: Denoiser, rho: float = 7.0) -> Tensor:
     """Even in sigma^(1/rho) (Karras et al. 2022, equation 5)."""
-    low, high = float(denoiser.sigma_min) ** (1 / rho), float(denoiser.sigma_max) ** (1 / rho)
+    low, high = float(denoiser.sigmas[0]) ** (1 / rho), float(denoiser.sigmas[-1]) ** (1 / rho)
     return (high + torch.linspace(0, 1, n) * (low - high)) ** rho
 
 
 def exponential(n: int, denoiser: Denoiser) -> Tensor:
     """Even in log sigma."""
-    return torch.linspace(math.log(float(denoiser.sigma_max)), math.log(float(denoiser.sigma_min)), n).exp()
+    return torch.linspace(math.log(float(denoiser.sigmas[-1])), math.log(float(denoiser.sigmas[0])), n).exp()
 
 
 def polyexponential(n: int, denoiser: Denoiser, rho: float = 1.0) -> Tensor:
     """A power of an even ramp, in log sigma; the same as `exponential` at rho 1."""
-    low, high = math.log(float(denoiser.sigma_min)), math.log(float(denoiser.sigma_max))
+    low, high = math.log(float(denoiser.sigmas[0])), math.log(float(denoiser.sigmas[-1]))
     return (torch.linspace(1, 0, n) ** rho * (high - low) + low).exp()
 
 
 def kl_optimal(n: int, denoiser: Denoiser) -> Tensor:
     """Even in arctan sigma (Sabour et al. 2024); its n + 1 levels end at the model's lowest, not at 0."""
-    low, high = (math.atan(float(sigma)) for sigma in (denoiser.sigma_min, denoiser.sigma_max))
+    low, high = (math.atan(float(sigma)) for sigma in (denoiser.sigmas[0], denoiser.sigmas[-1]))
     share = torch.arange(n + 1) / n
     return torch.tan(share * low + (1.0 - share) * high)
 
 
 def sgm_uniform(n: int, denoiser: Denoiser) -> Tensor:
     """Timesteps spread evenly with the last one left out, as Stability's generative-models does."""
-    start, end = (float(denoiser.sigma_to_t(s)) for s in (denoiser.sigma_max, denoiser.sigma_min))
+    start, end = (float(denoiser.sigma_to_t(s)) for s in (denoiser.sigmas[-1], denoiser.sigmas[0]))
     return denoiser.t_to_sigma(torch.linspace(start, end, n + 1)[:-1])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sd_prism.errors import PrismError
 from sd_prism.studio.prompt import BREAK, parse_emphasis
@@ -164,7 +164,16 @@ class _Cutter:
             self.chunk.add(0, weight)
 
 
-def chunks(text: str, vocabulary: Vocabulary, find: Find = no_embedding) -> tuple[list[Chunk], int]:
+class Words(Protocol):
+    """What a prompt is read with: a `Vocabulary`, or a model's own way to read words."""
+
+    @property
+    def comma(self) -> int | None: ...
+
+    def ids(self, pieces: Sequence[str]) -> list[list[int]]: ...
+
+
+def chunks(text: str, vocabulary: Words, find: Find = no_embedding) -> tuple[list[Chunk], int]:
     """A prompt's chunks (one at least) and its length in tokens, full chunks counting 75 (A1111's counter).
 
     `find(tokens, position)` gives the embedding (with `.vectors`) whose name stands there and the name's length.

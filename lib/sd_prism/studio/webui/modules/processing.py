@@ -113,6 +113,8 @@ def process_images_inner(p: StableDiffusionProcessing) -> Processed:
         raise PrismError("refiner_checkpoint is not available in the studio; leave it out")
     p.restore_faces, p.tiling = bool(p.restore_faces), bool(p.tiling)
     model = shared.sd_model
+    if hasattr(model, "fix_dimensions"):
+        p.width, p.height = model.fix_dimensions(p.width, p.height)
     p.sd_model_name, p.sd_model_hash = model.sd_checkpoint_info.name_for_extra, model.sd_model_hash
     p.sd_vae_name, p.sd_vae_hash = sd_vae.get_loaded_vae_name(), sd_vae.get_loaded_vae_hash()
     model_hijack.clear_comments()

@@ -17,6 +17,13 @@ opt_f = 8
 MAX_SEED = 4294967294
 
 
+def latent_factor() -> int:
+    """Pixels to a side of a latent: `processing.opt_f` as it is now, which extensions may replace."""
+    from modules import processing
+
+    return processing.opt_f
+
+
 @dataclass(repr=False)
 class StableDiffusionProcessing:
     """The parameters of a job and, while it runs, its state. Field order and defaults are the host's."""

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from sd_prism.errors import PrismError
 
 from modules import devices, images, masking, sd_samplers, sd_samplers_common
-from modules.processing_core import StableDiffusionProcessing, create_random_tensors, opt_f
+from modules.processing_core import StableDiffusionProcessing, create_random_tensors, latent_factor
 from modules.shared import opts
 
 FILL, ORIGINAL, LATENT_NOISE, LATENT_NOTHING = range(4)
@@ -82,7 +82,7 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         self.init_latent = sd_samplers_common.images_tensor_to_samples(batch, 0, self.sd_model)
         devices.torch_gc()
         if self.resize_mode == LATENT_RESIZE:
-            size = self.height // opt_f, self.width // opt_f
+            size = self.height // latent_factor(), self.width // latent_factor()
             self.init_latent = torch.nn.functional.interpolate(self.init_latent, size=size, mode="bilinear")
         if image_mask is not None and latent_mask is not None:
             self._mask_latent(latent_mask, all_seeds)

@@ -21,7 +21,7 @@ from modules import (
     sd_samplers_common,
     shared,
 )
-from modules.processing_core import StableDiffusionProcessing, decode_latent_batch, opt_f
+from modules.processing_core import StableDiffusionProcessing, decode_latent_batch, latent_factor
 from modules.processing_infotext import create_infotext
 from modules.shared import opts, state
 
@@ -90,8 +90,9 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         self.hr_upscale_to_x = x if by_width else y * self.width // self.height
         self.hr_upscale_to_y = x * self.height // self.width if by_width else y
         if x and y:
-            self.truncate_x = (self.hr_upscale_to_x - x) // opt_f
-            self.truncate_y = (self.hr_upscale_to_y - y) // opt_f
+            factor = latent_factor()
+            self.truncate_x = (self.hr_upscale_to_x - x) // factor
+            self.truncate_y = (self.hr_upscale_to_y - y) // factor
 
     def init(self, all_prompts: list, all_seeds: list, all_subseeds: list) -> None:
         """Before the first batch: check and note what the hires pass needs."""
@@ -233,7 +234,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         for i in range(len(samples)):
             if self._keeps_first_pass():
                 self._save_first_pass(sd_samplers.sample_to_image(samples, i, approximation=0), i, seeds, prompts)
-        size = self.hr_upscale_to_y // opt_f, self.hr_upscale_to_x // opt_f
+        size = self.hr_upscale_to_y // latent_factor(), self.hr_upscale_to_x // latent_factor()
         return torch.nn.functional.interpolate(samples, size=size, **self.latent_scale_mode)
 
     def _enlarged_pictures(self, decoded: torch.Tensor, seeds: list, prompts: list) -> torch.Tensor:

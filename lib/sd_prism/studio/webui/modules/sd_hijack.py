@@ -5,8 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
 from modules import shared
 from modules.textual_inversion.textual_inversion import Embedding, EmbeddingDatabase
+
+
+class EmbeddingsWithFixes(torch.nn.Module):
+    """A table of token embeddings in which those of the user take the places that `embeddings.fixes` says.
+
+    Args:
+        textual_inversion_key: this encoder's part of embeddings that have several.
+    """
+
+    def __init__(
+        self, wrapped: torch.nn.Module, embeddings: StableDiffusionModelHijack, textual_inversion_key: str = "clip_l"
+    ) -> None:
+        super().__init__()
+        self.wrapped, self.embeddings, self.textual_inversion_key = wrapped, embeddings, textual_inversion_key
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """ids (N,77) -> embeddings (N,77,C); the fixes serve one call."""
+        fixes, self.embeddings.fixes = self.embeddings.fixes, None
+        embedded = self.wrapped(input_ids)
+        if not any(fixes or ()):
+            return embedded
+        embedded = embedded.clone()
+        for row, row_fixes in zip(embedded, fixes or ()):
+            for offset, embedding in row_fixes:
+                vec = embedding.vec
+                vec = vec[self.textual_inversion_key] if isinstance(vec, dict) else vec
+                place = row[offset + 1 : offset + 1 + len(vec)]
+                place.copy_(vec[: len(place)])
+        return embedded
 
 
 class StableDiffusionModelHijack:
@@ -14,12 +45,14 @@ class StableDiffusionModelHijack:
 
     Attributes:
         clip: the text part, None before a model is loaded.
+        fixes: for each row of the tokens to be encoded next, (offset, embedding) of those among its words.
         comments: remarks to show under the pictures of the running job.
         extra_generation_params: infotext entries of the running job.
     """
 
     def __init__(self) -> None:
         self.clip: Any = None
+        self.fixes: list[list[tuple[int, Embedding]]] | None = None
         self.comments: list[str] = []
         self.extra_generation_params: dict[str, Any] = {}
         self.embedding_db = EmbeddingDatabase()
@@ -27,11 +60,13 @@ class StableDiffusionModelHijack:
     def hijack(self, m: Any) -> None:
         """Let prompts of model `m` name embeddings."""
         self.clip = m.cond_stage_model
-        self.clip.embeddings = self
+        if hasattr(self.clip, "embeddings"):  # the engine's; other classes ask by themselves
+            self.clip.embeddings = self
 
     def undo_hijack(self, m: Any) -> None:
         """Prompts of `m` are plain words again."""
-        m.cond_stage_model.embeddings = None
+        if hasattr(m.cond_stage_model, "embeddings"):
+            m.cond_stage_model.embeddings = None
         self.clip = None
 
     def clear_comments(self) -> None:

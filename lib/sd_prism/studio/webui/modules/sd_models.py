@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from sd_prism.errors import PrismError, UnknownName
 from sd_prism.studio import weights
+from torch import nn
 
-from modules import devices, paths, prompt_parser, script_callbacks, shared
+from modules import devices, paths, prompt_parser, script_callbacks, sd_models_config, shared
+from modules.sd_models_classes import StateDict, filled, instantiate_from_config, model_section, named
 
 SUFFIXES = (".safetensors",)
 VAE_SUFFIX = ".vae.safetensors"
@@ -223,9 +225,7 @@ class StudioModel:
         self._name(info)
 
     def _name(self, info: CheckpointInfo) -> None:
-        self.sd_checkpoint_info = info
-        self.sd_model_checkpoint, self.sd_model_hash = info.filename, info.shorthash
-        self.filename = info.filename
+        named(self, info)
         self.parameterization = "v" if self.engine.prediction_type.startswith("v") else "eps"
         self.native_size = int(self.engine.native_size)
 
@@ -278,19 +278,24 @@ class StudioModel:
         return latent
 
 
+def send_model_to_device(m: Any) -> None:
+    """Have a model of an extension's class on the device that it runs on."""
+    if isinstance(m, nn.Module):
+        m.to(devices.device)
+
+
 class SdModelData:
     """The one loaded model."""
 
     def __init__(self) -> None:
-        self.sd_model: StudioModel | None = None
+        self.sd_model: Any = None
         self.lock = threading.RLock()
 
-    def get_sd_model(self) -> StudioModel:
+    def get_sd_model(self) -> Any:
         """The loaded model; loads the chosen checkpoint at the first call."""
         with self.lock:
             if self.sd_model is None:
                 load_model()
-            assert self.sd_model is not None
             return self.sd_model
 
     def set_sd_model(self, v: Any, already_loaded: bool = False) -> None:
@@ -316,9 +321,17 @@ class SkipWritingToConfig:
 
 
 def _read(info: CheckpointInfo) -> Any:
+    """The engine's `checkpoint.Model`, or an object of the class that a config names."""
     from sd_prism.studio import checkpoint
 
+    tensors = StateDict(info.filename)
     try:
+        config = sd_models_config.find_checkpoint_config(tensors, info)
+        section = model_section(config)
+        if section is not None:
+            model = filled(instantiate_from_config(section, tensors), tensors, config)
+            send_model_to_device(model)
+            return model
         return checkpoint.load(info.filename, devices.device)
     except PrismError:
         raise
@@ -326,26 +339,28 @@ def _read(info: CheckpointInfo) -> Any:
         raise PrismError(f"{info.name} could not be loaded ({type(e).__name__}: {e}); is the file complete?") from e
 
 
-def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_state_dict: Any = None) -> StudioModel:
+def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_state_dict: Any = None) -> Any:
     """Load a checkpoint into modules of its own; when that fails the model loaded before stays."""
     return _load(checkpoint_info or select_checkpoint(), None)
 
 
-def _load(info: CheckpointInfo, into: StudioModel | None) -> StudioModel:
+def _load(info: CheckpointInfo, into: Any) -> Any:
     """Load into the modules of `into` if they have the checkpoint's build, else into new ones."""
     from modules import extra_networks, sd_hijack, sd_vae
 
     with model_data.lock:
         loaded = _read(info)
+        of_engine = not isinstance(loaded, nn.Module)
         vae_file = sd_vae.resolve_vae(info.filename).vae
-        vae_weights = sd_vae.read(vae_file, loaded.vae) if vae_file else None
+        vae = loaded.vae if of_engine else loaded.first_stage_model
+        vae_weights = sd_vae.read(vae_file, vae) if vae_file else None
         info.calculate_shorthash()
-        reused = into is not None and weights.same_build(into.engine, loaded)
-        if into is not None and reused:
-            into.take(loaded, info)
+        reused = of_engine and isinstance(into, StudioModel) and weights.same_build(into.engine, loaded)
+        if reused:
             model = into
+            model.take(loaded, info)
         else:
-            model = model_data.sd_model = StudioModel(loaded, info)
+            model = model_data.sd_model = StudioModel(loaded, info) if of_engine else named(loaded, info)
         sd_vae.clear_loaded_vae()
         sd_vae.use(model, vae_file, vae_weights)
         if not SkipWritingToConfig.skip:
@@ -359,9 +374,7 @@ def _load(info: CheckpointInfo, into: StudioModel | None) -> StudioModel:
     return model
 
 
-def reload_model_weights(
-    sd_model: Any = None, info: CheckpointInfo | None = None, forced_reload: bool = False
-) -> StudioModel:
+def reload_model_weights(sd_model: Any = None, info: CheckpointInfo | None = None, forced_reload: bool = False) -> Any:
     """Make the chosen checkpoint (or `info`) the loaded one; nothing happens when it is.
 
     A checkpoint of the same build is loaded into the modules that are there.

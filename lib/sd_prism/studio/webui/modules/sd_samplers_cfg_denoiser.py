@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from sd_prism.studio.denoiser import Denoiser
 
 from modules import prompt_parser, sd_samplers_common, shared
 from modules.script_callbacks import (
@@ -25,6 +26,15 @@ def catenate_conds(conds: list) -> Any:
         joined = {key: torch.cat([cond[key] for cond in conds]) for key in conds[0]}
         return prompt_parser.DictWithShape(joined)
     return torch.cat(conds)
+
+
+def on_timesteps(model: Any) -> Denoiser:
+    """A model as one of 1000 timesteps."""
+
+    def predict(x: torch.Tensor, t: torch.Tensor, cond: Any) -> torch.Tensor:
+        return model.apply_model(x, t, cond=cond)
+
+    return Denoiser(predict, model.alphas_cumprod, "v_prediction" if model.parameterization == "v" else "epsilon")
 
 
 def _as_dict(cond: Any) -> dict:
@@ -61,7 +71,10 @@ class CFGDenoiser(torch.nn.Module):
     def inner_model(self) -> Any:
         """The model as a denoiser in k-diffusion's form."""
         if self.model_wrap is None:
-            self.model_wrap = self.sampler.method.wrap(shared.sd_model.create_denoiser())
+            method, model = self.sampler.method, shared.sd_model
+            # As in the host, a model's own denoiser serves the samplers that step through noise levels of any kind.
+            denoiser = on_timesteps(model) if method.on_timesteps else model.create_denoiser()
+            self.model_wrap = method.wrap(denoiser)
         return self.model_wrap
 
     def update_inner_model(self) -> None:

@@ -42,10 +42,11 @@ def setup_img2img_steps(p: Any, steps: int | None = None) -> tuple[int, int]:
 
 def samples_to_images_tensor(sample: torch.Tensor, approximation: int | None = None, model: Any = None) -> torch.Tensor:
     """Latents (N,C,h,w) as pictures (N,3,H,W) in -1..1; `approximation` None is the preview method of the settings."""
-    if approximation is None:
+    hasty = shared.state.interrupted and shared.opts.live_preview_fast_interrupt
+    if approximation is None or hasty:
         approximation = approximation_indexes.get(shared.opts.show_progress_type, 0)
     if approximation:
-        return sd_vae_approx.cheap_approximation(sample)
+        return sd_vae_approx.model()(sample)
     with torch.no_grad():
         return (model or shared.sd_model).decode_first_stage(sample)
 

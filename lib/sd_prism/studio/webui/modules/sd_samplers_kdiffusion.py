@@ -179,7 +179,8 @@ class KDiffusionSampler:
         sigmas = self.get_sigmas(p, steps).to(x)
         start, rest = self.method.remaining(sigmas, t_enc)
         scale = self.method.scale(start)
-        xi = (x + noise * start) * scale
+        add_noise = getattr(shared.sd_model, "add_noise_to_latent", None)
+        xi = (add_noise(x, noise, start) if add_noise else x + noise * start) * scale
         if shared.opts.img2img_extra_noise > 0:
             p.extra_generation_params["Extra noise"] = shared.opts.img2img_extra_noise
             params = ExtraNoiseParams(noise, x, xi)

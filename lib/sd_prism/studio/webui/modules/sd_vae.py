@@ -75,11 +75,14 @@ def resolve_vae(checkpoint_file: str) -> VaeResolution:
 
 def read(vae_file: str, vae: Any) -> dict:
     """The weights of a file by the names of `vae`; raises PrismError when they do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
     from sd_prism.studio import checkpoint
 
     try:
-        return checkpoint.vae_weights(vae_file, vae)
-    except PrismError as error:
+        # As in the host, the first stage of an extension's class decides itself what fits it.
+        return checkpoint.vae_weights(vae_file, vae) if hasattr(vae, "config") else load_file(vae_file)
+    except (PrismError, SafetensorError) as error:
         raise PrismError(f"{error} Choose another VAE in the setting SD VAE (sd_vae), or None.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +20,11 @@ def cheap_approximation(sample: torch.Tensor) -> torch.Tensor:
         _coefficients[vae] = _fitted()
     map_ = _coefficients[vae].to(sample)
     return torch.einsum("...lxy,lr->...rxy", sample, map_[:-1]) + map_[-1].view(3, 1, 1)
+
+
+def model() -> Callable[[torch.Tensor], torch.Tensor]:
+    """What makes previews of the kind "Approx NN": the linear map, for the studio brings no network for them."""
+    return cheap_approximation
 
 
 def forget() -> None:

@@ -105,6 +105,9 @@ def _previews() -> dict[str, OptionInfo]:
         "live_preview_content": OptionInfo(
             "Prompt", "Live preview subject", gr.Radio, {"choices": list(CHOICES["live_preview_content"])}
         ),
+        "live_preview_fast_interrupt": OptionInfo(
+            False, "Return image with chosen live preview method on interrupt"
+        ).info("makes interrupts faster"),
     }
 
 

@@ -32,9 +32,14 @@ def list_available_networks() -> None:
     catalogue.scan(Path(shared.cmd_opts.lora_dir), functools.partial(print, file=sys.stderr))
 
 
+def _layered(sd_model: Any) -> Any:
+    """What of a loaded model has the layers: the engine's, or an extension's own."""
+    return getattr(sd_model, "engine", sd_model)
+
+
 def name_layers(sd_model: Any) -> None:
     """Give the layers of a newly loaded model the names that networks know them by."""
-    sd_model.network_layer_mapping = lora.name_layers(sd_model.engine)
+    sd_model.network_layer_mapping = lora.name_layers(_layered(sd_model))
 
 
 class ExtraNetworkLora(extra_networks.ExtraNetwork):
@@ -82,7 +87,7 @@ class ExtraNetworkLora(extra_networks.ExtraNetwork):
         known = before.get(name)
         if known and known.file is file and known.read_at == file.filename.stat().st_mtime:
             return known
-        network = lora.Network.read(name, file, shared.sd_model.engine)
+        network = lora.Network.read(name, file, _layered(shared.sd_model))
         if not network.changes:
             raise PrismError(f"Lora {name} is for another kind of model; none of its layers is in this one")
         return network
