@@ -70,15 +70,15 @@ def _noise(p: Any) -> Iterator[str]:
     """Options of the noise schedule that were made for Stable Diffusion's, which ends at sigma 14.6."""
     opts, scheduler = shared.opts, p.scheduler or "Automatic"
     if p.sampler_name in TIMESTEPS:
-        if opts.sd_noise_schedule == "Zero Terminal SNR":
+        if getattr(opts, "sd_noise_schedule", None) == "Zero Terminal SNR":
             yield "the noise schedule Zero Terminal SNR is none of Stable Cascade; choose Default in the settings"
         return
     top = shared.sd_model.schedule.sigma_max
     if scheduler in AYS:
         yield f"the schedule Align Your Steps starts at sigma 14.6, Stable Cascade at {top:.0f}; choose SGM Uniform"
-    if opts.use_old_karras_scheduler_sigmas:
+    if getattr(opts, "use_old_karras_scheduler_sigmas", False):
         yield f"the option for old Karras sigmas ends at sigma 10, Stable Cascade starts at {top:.0f}; switch it off"
-    if opts.sigma_min or opts.sigma_max:
+    if getattr(opts, "sigma_min", 0) or getattr(opts, "sigma_max", 0):
         yield "the settings' sigma min and sigma max replace Stable Cascade's own; set both to 0"
     config = sd_samplers.find_sampler_config(p.sampler_name)
     eta = opts.eta_ancestral if p.eta is None else p.eta

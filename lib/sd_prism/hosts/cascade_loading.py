@@ -59,10 +59,10 @@ def _loaded(model: Any) -> None:
 # --- which file it is
 
 
-def _config(original: Any, state_dict: dict[str, Any], filename: str) -> str:
+def _config(original: Any, state_dict: dict[str, Any], filename: str) -> Any:
     """The host asks which class of model its tensors are of."""
     if not formats.role_of(state_dict):
-        return str(original(state_dict, filename))
+        return original(state_dict, filename)
     try:
         state_dict[FILE] = _checked(Path(filename))
     except PrismError:

@@ -8,11 +8,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from modules import sd_samplers_common, sd_vae_approx, sd_vae_taesd, shared
+from modules import sd_samplers_common, sd_vae_approx, shared
 from torch import Tensor
 
 from .undo import around
 from .webui import loaded_model
+
+try:
+    from modules import sd_vae_taesd
+except ImportError:  # a host without these small networks
+    sd_vae_taesd = None
 
 SIDE = 8  # pixels of a preview for each place of a latent, as the previewer makes them
 CONTRAST = 4  # standard deviations from black to white
@@ -40,7 +45,8 @@ def wrapped() -> ExitStack:
     stack = ExitStack()
     stack.enter_context(around(sd_samplers_common, "samples_to_images_tensor", _decode))
     stack.enter_context(around(sd_vae_approx, "model", _approximation))
-    stack.enter_context(around(sd_vae_taesd, "encoder_model", _encoder))
+    if sd_vae_taesd is not None:
+        stack.enter_context(around(sd_vae_taesd, "encoder_model", _encoder))
     return stack
 
 

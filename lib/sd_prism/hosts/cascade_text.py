@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from modules import sd_hijack, sd_hijack_clip, shared
 from modules.shared import opts
-from open_clip.tokenizer import _tokenizer as tokenizer
 from torch import Tensor
 
 from ..cascade.text import END, START, TextEncoder, mask_of
 
-COMMA = tokenizer.encoder[",</w>"]
+try:
+    from open_clip.tokenizer import _tokenizer as tokenizer
+except ImportError:  # a host whose base class reads words itself
+    tokenizer = None
+
+COMMA = 267
 KEY = "clip_g"  # this encoder's name in embeddings of SDXL
 
 
@@ -29,7 +33,7 @@ class CascadeText(sd_hijack_clip.TextConditionalModel):
         self.return_pooled = True
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        return [tokenizer.encode(text) for text in texts]
+        return super().tokenize(texts) if tokenizer is None else [tokenizer.encode(text) for text in texts]
 
     def tokenize_line(self, line: str) -> Any:
         adopt_embeddings(self.hijack.embedding_db, self.transformer.config.width)
@@ -44,7 +48,7 @@ class CascadeText(sd_hijack_clip.TextConditionalModel):
     def encode_embedding_init_text(self, init_text: str, nvpt: int) -> Tensor:
         """Vectors of the words that an embedding starts from (n,width); the host reads its embeddings' width here."""
         table: Any = self.transformer.text_model.embeddings.token_embedding.wrapped
-        return table(torch.tensor(tokenizer.encode(init_text)[:nvpt], device=table.weight.device))
+        return table(torch.tensor(self.tokenize([init_text])[0][:nvpt], device=table.weight.device))
 
     def medvram_modules(self) -> list[Any]:
         return [self.transformer]
