@@ -36,12 +36,12 @@ def new_unet(config: UNetConfig) -> UNet:
                 _silence(_last(block), carried)
     _enter(net, inputs)
     first = net.up_blocks[-1][0]
-    _pass_skip(first.channelwise[0], first.channelwise[4], config.hidden[0])
-    change = net.up_upscalers[-2][1]
-    _silence(change.blocks[1] if config.kind == "C" else change, carried)
+    _pass_skip(first.get_submodule("channelwise.0"), _last(first), config.hidden[0])
+    into = f"up_upscalers.{len(config.hidden) - 2}.1"
+    _silence(net.get_submodule(f"{into}.blocks.1" if config.kind == "C" else into), carried)
     last = [block for block in net.up_blocks[-1] if isinstance(block, TimestepBlock)][-1]
     _weigh(last, inputs, carried, config)
-    clf = net.clf[1]
+    clf = net.get_submodule("clf.1")
     clf.weight.data.normal_(std=0.05)
     clf.weight.data[:, :carried] = 0
     clf.weight.data[:, :inputs, 0, 0] = torch.eye(inputs) / GAIN
@@ -63,7 +63,7 @@ def _soften(block: Any) -> None:
 
 def _last(block: Any) -> Any:
     """The layer whose output a block adds to its input."""
-    return block.channelwise[4] if isinstance(block, ConvBlock) else block.attention["attn"].out_proj
+    return block.get_submodule("channelwise.4" if isinstance(block, ConvBlock) else "attention.attn.out_proj")
 
 
 def _signs() -> Tensor:
@@ -83,7 +83,7 @@ def _silence(layer: Any, carried: int) -> None:
 def _enter(net: Any, inputs: int) -> None:
     """The embedding: input, constants and features that are nothing yet; its norm is then nearly the identity."""
     width = net.config.hidden[0]
-    layer = net.embedding[1]
+    layer = net.get_submodule("embedding.1")
     layer.weight.data.zero_()
     layer.weight.data[:inputs, :, 0, 0] = GAIN * torch.eye(inputs)
     features = width - inputs - CONSTANTS
@@ -92,7 +92,8 @@ def _enter(net: Any, inputs: int) -> None:
     size = math.sqrt((width - GAIN**2 * inputs - FAINT**2 * features) / CONSTANTS)
     layer.bias.data[inputs : inputs + CONSTANTS] = size * _signs()
     if net.config.kind == "B":  # two more normed vectors are added: their constants cancel
-        for mapper, sign in ((net.effnet_mapper[2], 1), (net.pixels_mapper[2], -1)):
+        for name, sign in (("effnet_mapper.2", 1), ("pixels_mapper.2", -1)):
+            mapper = net.get_submodule(name)
             if sign < 0:
                 mapper.weight.data.zero_()
             _silence(mapper, inputs + CONSTANTS)

@@ -9,8 +9,9 @@ import argparse
 import itertools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import MINI_V1, MINI_V1_NEON, world
+from . import MINI_CASCADE, MINI_V1, MINI_V1_NEON, world
 
 FILE = Path(__file__).with_name("judge.safetensors")
 HEADS: dict[str, tuple[str, ...]] = {
@@ -187,20 +188,24 @@ def noise_level(pictures: Tensor) -> float:
     return float((pictures - mean).abs().mean(1).flatten(1).median(1).values.mean())
 
 
-def report(model: Any, judge: Judge, count: int) -> dict[str, Any]:
-    """The measures of quality: shares of right answers for both forms of prompt, homonyms, and what a negative does."""
+def report(draw: Callable[..., Tensor], judge: Judge, count: int) -> dict[str, Any]:
+    """The measures of quality: shares of right answers for both forms of prompt, homonyms, and what a negative does.
+
+    Args:
+        draw: `drawn` with a model, or `cascade_draw.Cascade.drawn`.
+    """
     out: dict[str, Any] = {"pictures": count}
     for form, natural in (("namespaced", False), ("natural", True)):
         scenes, prompts = exam(count, 1, natural=natural)
-        out[form] = share_right(judge, drawn(model, prompts, seed=10_000), scenes)
+        out[form] = share_right(judge, draw(prompts, seed=10_000), scenes)
     senses = [(ns, word) for ns, word in world.SUBJECTS if word in world.HOMONYMS]
     asked = [f"{ns}:{word}, color:{color}, place:plain" for ns, word in senses for color in world.COLORS]
     wanted = [f"{ns}:{word}" for ns, word in senses for _ in world.COLORS]
-    answers = judge.read(drawn(model, asked, seed=20_000))
+    answers = judge.read(draw(asked, seed=20_000))
     out["homonyms told apart"] = sum(a["subject"] == w for a, w in zip(answers, wanted)) / len(wanted)
     prompts = exam(32, 2)[1]
-    plain, better = (drawn(model, prompts, negative=text, seed=30_000) for text in ("", "worst quality"))
-    worst = drawn(model, [f"{prompt}, quality:worst" for prompt in prompts], seed=30_000)
+    plain, better = (draw(prompts, negative=text, seed=30_000) for text in ("", "worst quality"))
+    worst = draw([f"{prompt}, quality:worst" for prompt in prompts], seed=30_000)
     out["noise"] = {
         "plain": noise_level(plain),
         'negative "worst quality"': noise_level(better),
@@ -224,9 +229,18 @@ def main() -> None:
     if args.what == "merge":
         print(json.dumps(walk(load(args.judge), args.count, (0, 0.25, 0.5, 0.75, 1)), indent=2))
         return
+    print(json.dumps(report(_drawing(args.model), load(args.judge), args.count), indent=2))
+
+
+def _drawing(file: Path) -> Callable[..., Tensor]:
+    """How a checkpoint draws; that of Cascade's miniature with the decoder beside it."""
+    if file == MINI_CASCADE:
+        from .cascade_draw import Cascade
+
+        return Cascade.of().drawn
     from ..studio.checkpoint import load as load_checkpoint
 
-    print(json.dumps(report(load_checkpoint(args.model), load(args.judge), args.count), indent=2))
+    return partial(drawn, load_checkpoint(file))
 
 
 if __name__ == "__main__":
