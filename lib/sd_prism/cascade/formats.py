@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import header
 from ..errors import PrismError, UnknownName
 from .layouts import TABLE, TOKEN_IDS, UNET, VOCABULARY, canonical, parts_of
+from .pairing import Given, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,7 @@ COMPONENTS = (
     "image_encoder",
     "prior_image_encoder",
 )
+NATIVE_SIZE = 1024  # pixels of the side of a square picture
 INDEX = ".safetensors.index.json"
 
 
@@ -266,6 +268,29 @@ def load(
     if problems:
         raise PrismError(f"{found.files[0].name} cannot be loaded. {problems}. Download it again, or take another file")
     return fill(network, read(found.sources, dtype, device))
+
+
+def pair(main: str | Path, candidates: Sequence[Given]) -> Given | None:
+    """The decoder that goes with a main file, of files of any kind; None where none of them can.
+
+    Raises:
+        PrismError: several go with it equally well, or what `inspect` refuses of the main file.
+    """
+    file = inspect(main)
+    return nearest(file.path, [one for one in candidates if _decodes(one, file)])
+
+
+def _decodes(candidate: str | Path, main: CascadeFile) -> bool:
+    """Whether a candidate is a decoder of the widths that a main file makes."""
+    try:
+        parts = inspect(candidate).parts
+    except PrismError:
+        return False
+    if "stage_b" not in parts or "stage_c" not in main.parts:
+        return False
+    own, small = parts["stage_b"].shapes, main.parts["stage_c"].shapes
+    takes = own.get("effnet_mapper.0.weight", (0, 0))[1], own.get("clip_mapper.weight", (0, 0))[1]
+    return takes == (small["clf.1.weight"][0], small.get("clip_txt_pooled_mapper.weight", (0, 0))[1])
 
 
 def _inspected(path: str | Path | CascadeFile) -> CascadeFile:

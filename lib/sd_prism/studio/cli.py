@@ -13,11 +13,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import doctor
 from ..errors import PrismError, UnknownName
 from ..settings import NAMESPACES, PANELS
+
+if TYPE_CHECKING:
+    from .header import Header
 
 ROOT = Path(__file__).resolve().parents[3]
 WEBUIS = "PRISM_TEST_WEBUIS"  # a JSON list of {path, python, args}, for tests/contract
@@ -306,7 +309,24 @@ def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from .header import inspect
 
     header = inspect(args.file)
-    facts = {
+    facts = _cascade(args.file) if header.family == "cascade" else _checkpoint(header)
+    words = {key: _listed(value) if isinstance(value, list) else value for key, value in facts.items()}
+    print(json.dumps(facts, indent=2) if args.json else "\n".join(f"{key}: {text}" for key, text in words.items()))
+    return 0
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ("; " if any("," in one for one in words) else ", ").join(words)
+
+
+def _cascade(file: Path) -> dict[str, Any]:
+    from ..cascade.report import report
+
+    return report(file)
+
+
+def _checkpoint(header: Header) -> dict[str, Any]:
+    return {
         "file": str(header.path),
         "family": header.family,
         "parts": list(header.parts),
@@ -317,9 +337,6 @@ def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
         "notes": list(header.notes),
         **_merge_of(header.metadata),
     }
-    words = {key: ", ".join(value) if isinstance(value, list) else value for key, value in facts.items()}
-    print(json.dumps(facts, indent=2) if args.json else "\n".join(f"{key}: {text}" for key, text in words.items()))
-    return 0
 
 
 def _merge_of(metadata: Mapping[str, str]) -> dict[str, Any]:

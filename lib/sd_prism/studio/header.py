@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sd_prism import header as headers
+from sd_prism.cascade import formats
 from sd_prism.errors import PrismError
 from sd_prism.merge import ldm_keys
 
@@ -69,7 +70,7 @@ class Header:
 
     Attributes:
         family: "sd1", "sd2", "sdxl", "sdxl-refiner", "cascade", "lora", "vae" or "unknown".
-        parts: of "unet", "vae", "text", those present.
+        parts: of "unet", "vae", "text", those present; of Stable Cascade `cascade.formats.TITLES`.
         dtype: that of most of its values, in torch's words ("float16").
         prediction_type: "epsilon" or "v_prediction".
         native_size: pixels of the side of a square picture the model is made for.
@@ -98,20 +99,30 @@ def inspect(path: str | Path) -> Header:
     path = Path(path)
     if os.path.isdir(path):
         return _inspect_folder(path)
+    if path.name.endswith(formats.INDEX):
+        return _inspect_cascade(path)
     told = headers.read(path)
     shapes = {name: place.shape for name, place in told.places.items()}
     dtype = headers.dtype_of(told.places.values())
     family = _family(shapes)
+    if family == "cascade":
+        return _inspect_cascade(path, shapes)
     header = Header(path, family, _parts(shapes), dtype, shapes=shapes, metadata=told.metadata)
     return _with_prediction(header) if family in FAMILIES else header
 
 
+def _inspect_cascade(path: Path, shapes: Shapes | None = None) -> Header:
+    file = formats.inspect(path)
+    dtype = next(iter(file.parts.values())).dtype
+    size = formats.NATIVE_SIZE
+    return Header(path, "cascade", tuple(file.parts), dtype, "epsilon", size, file.notes, shapes or {}, file.metadata)
+
+
 def _family(names: Iterable[str]) -> str:
     names = set(names)
-    stripped = {name.removeprefix(ldm_keys.UNET) for name in names}
     if any(re.search(r"lora_(up|down|A|B)\b|hada_w1|lokr_w", name) for name in names):
         return "lora"
-    if stripped & {"clip_txt_mapper.weight", "clip_txt_pooled_mapper.weight", "clip_mapper.weight", "clf.1.weight"}:
+    if formats.role_of(names):
         return "cascade"
     if ldm_keys.UNET + "input_blocks.0.0.weight" in names:
         return _ldm_family(names)
@@ -172,10 +183,12 @@ def family_config(family: str) -> dict[str, Any]:
 
 
 def _inspect_folder(path: Path) -> Header:
+    if any((path / name / "config.json").is_file() for name in (".", "prior", "decoder")):
+        return _inspect_cascade(path)
     config = read_json(path / "unet" / "config.json")
     if "cross_attention_dim" not in config:
         name = str(config.get("_class_name", "a network unknown here"))
-        return Header(path, "cascade" if "Cascade" in name else "unknown", notes=(f"unet/config.json is {name}",))
+        return Header(path, "unknown", notes=(f"unet/config.json is {name}",))
     linear = "sd2" if config.get("use_linear_projection") else "sd1"
     family = "sdxl" if config.get("addition_embed_type") == "text_time" else linear
     scheduler = path / "scheduler" / "scheduler_config.json"
