@@ -4,6 +4,7 @@ of the host's inside at /contract/state. It knows the host's public names only.
 The line: the hook, then what it got. `p` is followed by those of its fields that are set by then.
 """
 
+import gc
 import hashlib
 import sys
 from pathlib import Path
@@ -248,8 +249,12 @@ def conds():
     return [next(number for number, other in enumerate(seen) if one is other) for one in held]
 
 
+KINDS = ("is_sd1", "is_sd2", "is_sdxl", "is_ssd", "is_sd3", "is_cascade")
+
+
 def state():
     """What Prism has done to the host, in numbers."""
+    gc.collect()
     unet = shared.sd_model.model.diffusion_model
     hooks = [len(one._forward_pre_hooks) + len(one._forward_hooks) for one in unet.modules()]
     callbacks = [one for found in script_callbacks.callback_map.values() for one in found]
@@ -265,5 +270,7 @@ def state():
         "axes": [label for label in axes if "Prism" in label],
         "scripts": sorted(entry.script_class.__name__ for entry in scripts.scripts_data),
         "packages": sorted({name.split(".")[1] for name in sys.modules if name.startswith("sd_prism.")}),
+        "model": [name for name in KINDS if getattr(shared.sd_model, name, False)],
+        "cascade models": sum(type(one).__name__ == "CascadeModel" for one in gc.get_objects()),
         "own torch.cat": type(torch.cat).__name__ == "builtin_function_or_method",
     }

@@ -24,6 +24,7 @@ class Progress:
     def register(self) -> None:
         script_callbacks.on_cfg_denoiser(self.before_call)
         script_callbacks.on_cfg_after_cfg(self.after_call)
+        script_callbacks.on_model_loaded(lambda model: self.begin_pass())  # a denoiser holds on to its model
 
     def begin_batch(self) -> None:
         self.calls = 0
