@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,7 @@ def _decoded(given: Kept, settings: Sequence[Mapping[str, Value]], tab: str) -> 
     steps = [int(values["steps"]) for values in settings]
     with in_progress(sum(steps)) as stopped:
         for number, (picture, values) in enumerate(zip(given.pictures, settings)):
-            first = sum(steps[:number])
-            tensor = decoding.decode([picture], values, lambda step, first=first: stopped(first + step))[0]
+            tensor = decoding.decode([picture], values, _counted(stopped, sum(steps[:number])))[0]
             made.append(_overlaid(_image(tensor), given, number))
             texts.append(retold(picture.infotext, values))
             if shared.state.interrupted or shared.state.skipped:
@@ -96,6 +95,10 @@ def _decoded(given: Kept, settings: Sequence[Mapping[str, Value]], tab: str) -> 
         p.batch_index = number
         _save(image, text, p, p.all_seeds[number])
     return processing.Processed(p, made, p.all_seeds[0], texts[0], infotexts=texts)
+
+
+def _counted(stopped: Callable[[int], bool], first: int) -> Callable[[int], bool]:
+    return lambda step: stopped(first + step)
 
 
 def _settings(picture: Picture, given: Mapping[str, object]) -> dict[str, Value]:

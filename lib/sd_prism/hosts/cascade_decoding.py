@@ -11,14 +11,17 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from modules import devices, rng, sd_models, shared
 from torch import Tensor
 
+from .. import header
 from ..cascade import formats
 from ..cascade.decode import Decoder, DecoderSettings
+from ..cascade.stage_a import StageA
+from ..cascade.unet import StageB
 from ..errors import PrismError, UnknownName
 from ..merge.sources import identity
 from ..settings import Value
@@ -33,7 +36,6 @@ log = logging.getLogger("prism")
 FACTOR_B = 4  # pixels to a side of stage B's latents
 HOST_FACTOR = 8  # by which hosts divide the size that a seed is resized from
 CHANNELS_B = 4
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 SPARE = 2 * 2**30  # bytes that stage B needs beside its weights, at 1024x1024
 
 
@@ -49,7 +51,7 @@ def is_decoder(path: str) -> bool:
     now = identity(Path(path))
     if _known.get(path, (None,))[0] != now:
         try:
-            found = "stage_b" in formats.inspect(path).parts
+            found = formats.role_of(header.read(Path(path)).places) == "decoder"
         except PrismError:
             found = False
         _known[path] = now, found
@@ -174,15 +176,11 @@ class Decoding:
         return found * 2 - 1
 
     def _dtype(self, path: str, chosen: str) -> torch.dtype:
-        if chosen in DTYPES:
-            return DTYPES[chosen]
-        if devices.dtype == torch.float32:
+        """Stage B's; where the webui draws in fp32, that is the automatic choice, too."""
+        if chosen == AUTO and devices.dtype == torch.float32:
             return torch.float32
-        stored = formats.inspect(path).parts["stage_b"].dtype
-        if stored == torch.bfloat16:
-            usable = devices.device.type != "cuda" or torch.cuda.is_bf16_supported()
-            return stored if usable else torch.float32
-        return torch.float16
+        found: torch.dtype = formats.dtype_for(formats.inspect(path).part("stage_b"), chosen, devices.device)
+        return found
 
     def _run(
         self,
@@ -192,33 +190,25 @@ class Decoding:
         values: Mapping[str, Value],
         stopped: Callable[[int], bool],
     ) -> Tensor:
-        try:
-            with devices.without_autocast(), torch.no_grad(), self._room(str(info.filename), pictures) as device:
-                decoder = self._loaded(str(info.filename), dtype, device)
-                return decoder.decode(
-                    torch.stack([one.latent for one in pictures]).to(device),
-                    pictures[0].size,
-                    torch.stack([one.pooled for one in pictures]).to(device),
-                    torch.stack([one.negative for one in pictures]).to(device),
-                    settings=settings_of(values),
-                    noise=Noise(pictures, values, device),
-                    callback=stopped,
-                ).float()
-        except torch.cuda.OutOfMemoryError as error:
-            self.release()
-            free, total = torch.cuda.mem_get_info()
-            raise PrismError(
-                f"Stage B does not fit into memory: {free / 1e9:.1f} of {total / 1e9:.1f} GB were free; choose a "
-                "smaller size, fewer pictures at once, or start the webui with --medvram"
-            ) from error
+        with devices.without_autocast(), torch.no_grad(), self._room(str(info.filename), pictures) as device:
+            decoder = self._loaded(str(info.filename), dtype, device)
+            return decoder.decode(
+                torch.stack([one.latent for one in pictures]).to(device),
+                pictures[0].size,
+                torch.stack([one.pooled for one in pictures]).to(device),
+                torch.stack([one.negative for one in pictures]).to(device),
+                settings=settings_of(values),
+                noise=Noise(pictures, values, device),
+                callback=stopped,
+            ).float()
 
     def _loaded(self, path: str, dtype: torch.dtype, device: torch.device) -> Decoder:
         key = (path, identity(Path(path)), dtype, device, stage_a_file())
         if self._key != key or self._decoder is None:
             self.release()
             a_file = key[-1] or path
-            stage_b = formats.load(path, "stage_b", dtype=dtype, device=device)
-            stage_a = formats.load(a_file, "stage_a", dtype=dtype, device=device)
+            stage_b = cast(StageB, formats.load(path, "stage_b", dtype=dtype, device=device))
+            stage_a = cast(StageA, formats.load(a_file, "stage_a", dtype=dtype, device=device))
             self._key, self._decoder = key, Decoder(stage_b, stage_a)
             self.loaded += 1
         return self._decoder

@@ -92,7 +92,7 @@ def build(elem_id: ElemId, host: Host) -> Drawn:
 def _control(name: str, elem_id: ElemId) -> Any:
     one = CASCADE[name]
     if name == "seed":
-        return gr.Number(one.default, label=one.label, precision=0, elem_id=elem_id(name))
+        return gr.Number(0, label=one.label, precision=0, elem_id=elem_id(name))
     return control(one, elem_id)
 
 

@@ -14,6 +14,7 @@ AUTO = "Automatic"
 SAMPLERS = ("Euler a", "Euler", "DDPM", "DPM++ 2M", "DPM++ 2M SDE", "LCM")
 SCHEDULES = ("Karras", "SGM Uniform", "Linear", "Simple", "Normal", "Uniform", "Exponential", "DDIM")
 AS_PICTURE, FIXED, RANDOM = "As the picture", "Fixed", "Random"
+UNSHIFTED = "the schedules Karras and Exponential do not ask for it"
 LARGEST_SEED = 2**32 - 1
 FINEST, COMPRESSION, COARSEST = 32, 42, 64
 CARD, OFFICIAL, LITE = "SoteDiffusion (card)", "Official", "Lite"
@@ -115,8 +116,15 @@ CASCADE = Panel(
             step=1,
             quiet=True,
         ),
-        _factor("shift_c", "Shift of stage C", 2.0, "More noise for longer, in stage C."),
-        _factor("shift_b", "Shift of stage B", 1.0, "More noise for longer, in stage B."),
+        _factor(
+            "shift_c", "Shift of stage C", 2.0, "More noise for longer, in stage C, with the schedules that ask for it."
+        ),
+        _factor(
+            "shift_b",
+            "Shift of stage B",
+            1.0,
+            "More noise for longer, in stage B; Karras and Exponential do not ask for it.",
+        ),
         Field(
             "rescale",
             "CFG rescale",
