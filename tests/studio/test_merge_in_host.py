@@ -86,6 +86,39 @@ def test_a_weight_of_one_gives_every_tensor_of_the_other_model(draw, family):
     assert draw(model=family).pixels == plain and weights() == before
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({}, "Nothing is merged: choose model B"),
+        ({**HALF, "steps": "20-30"}, "is not merged: step=20-30 is never reached in 2 steps"),
+        ({**HALF, "ratio": 0}, "Nothing is merged: all weights are 0"),
+        ({"recipe": "SD1-Other:0.5"}, ""),
+        ({**HALF, "strength": 0}, ""),
+        ({**HALF, "steps": "1-"}, ""),
+    ],
+)
+def test_a_merge_of_nothing_is_told(draw, monkeypatch, args, said):
+    draw()
+    told = []
+    monkeypatch.setattr(sys.modules["sd_prism.hosts.merge"].host, "remark", lambda p, text: told.append(text))
+    draw(args)
+    assert [said in one for one in told] == ([True] if said else [])
+
+
+def test_the_text_of_a_recipe_is_all_that_the_infotext_says(draw):
+    assert 'Prism Block Merge: "recipe=sd1-other [' in draw({"recipe": "sd1-other:0.5"}).infotext
+    assert "; preset=GRAD_V, Version" in draw({"model": "sd1-other", "preset": "GRAD_V"}).infotext
+    assert "; ratio=0.5, Version" in draw(HALF).infotext
+
+
+def test_a_missing_model_is_told_with_few_names_and_one_in_other_case_is_found(draw):
+    assert draw({**HALF, "model": "SD1-Other.SafeTensors"}).pixels == draw(HALF).pixels
+    made = draw({**HALF, "model": "sd1-ohter"})
+    assert 'did you mean \\"sd1-other\\"' in made.infotext and "sd1, sd2, and 3 more" in made.infotext
+    add = draw({**HALF, "mode": "add"})
+    assert "choose model C, or write" in add.infotext and '-\\"C\\":0.5' in add.infotext
+
+
 def test_models_of_two_families_are_refused_and_nothing_is_written(draw):
     plain = draw()
     made = draw({"model": "sdxl"})

@@ -9,7 +9,7 @@ from fastapi import HTTPException, Request
 from fastapi.security import HTTPBasic
 from modules import shared
 
-from .http import Refused
+from .routes import Refused
 
 
 class NotAllowed(Refused):

@@ -5,9 +5,8 @@ Three routes under /prism/v1/namespaces, as open as the webui's own page. Errors
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,12 @@ from ..namespaces import json_form, lexicon
 from ..namespaces.lexicon import Entry, Lexicon, Shelf
 from ..namespaces.registry import Namespace, Registry
 from ..namespaces.render import Options, render_pair
-from . import rendering
+from . import rendering, routes
+from .routes import Refused, answered, body_of, fields_of, problem
 
 PREFIX = "/prism/v1/namespaces"
-LONGEST = 1_000_000  # characters of a prompt
-LARGEST = 16 * LONGEST  # bytes of a request: JSON may write a character in many
 MOST = 200  # completions
-NOT_USABLE = 422
+EXAMPLE = '{"prompt": "species:seal"}'
 SHIPPED = Path(lexicon.__file__).with_name("data") / "lexicon"
 BOARDS = ("danbooru.csv", "e621.csv")  # the files of tagcomplete whose categories are namespaces
 
@@ -46,25 +44,6 @@ class Service:
     registry: Callable[[Mapping[str, Any]], Registry]
     options: Callable[[Mapping[str, Any]], Options]
     values: Shelf
-
-
-class Refused(Exception):
-    """A request that is answered with this status and the error's text."""
-
-    status = NOT_USABLE
-    headers: Mapping[str, str] | None = None
-
-
-class NotJson(Refused):
-    status = 400
-
-
-class TooLarge(Refused):
-    status = 413
-
-
-class NotText(Refused):
-    """A field that must be a text."""
 
 
 def register(
@@ -85,7 +64,6 @@ def files() -> Iterator[Path]:
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Adds the three routes to an app; an app that has them keeps the new ones only."""
-    app.router.routes[:] = [one for one in app.router.routes if not getattr(one, "path", "").startswith(PREFIX)]
 
     def registry(request: Request) -> JSONResponse:
         """The namespaces of ?dialect= and ?sets= on ?tab=, and every way to write their names."""
@@ -108,35 +86,17 @@ def add_routes(app: FastAPI, service: Service) -> None:
     async def render(request: Request) -> JSONResponse:
         """What a prompt and its negative prompt become, with every tag and every remark."""
         try:
-            given = fields_of(await body_of(request))
+            given = fields_of(await body_of(request), ("prompt", "negative"), EXAMPLE)
         except Refused as error:
             return problem(error.status, error)
         return await run_in_threadpool(answered, lambda: rendered(service, given))
 
-    for name, handler, method in (
-        ("registry", registry, "GET"),
-        ("complete", complete, "GET"),
-        ("render", render, "POST"),
-    ):
-        app.add_api_route(f"{PREFIX}/{name}", handler, methods=[method], tags=["Prism"], response_model=None)
+    routes.add(app, PREFIX, (("registry", registry, "GET"), ("complete", complete, "GET"), ("render", render, "POST")))
 
 
 def settings_of(request: Request) -> dict[str, Any]:
     """The settings in a request's address that say which namespaces there are."""
     return {name: value for name, value in request.query_params.items() if name in ("dialect", "sets", "tab") and value}
-
-
-def answered(answer: Callable[[], Any]) -> JSONResponse:
-    """The answer, or what is wrong with the question."""
-    try:
-        return JSONResponse(answer())
-    except PrismError as error:
-        return problem(NOT_USABLE, error)
-
-
-def problem(status: int, error: Exception) -> JSONResponse:
-    headers = error.headers if isinstance(error, Refused) else None
-    return JSONResponse({"error": type(error).__name__, "detail": str(error)}, status_code=status, headers=headers)
 
 
 # --- completion
@@ -166,39 +126,6 @@ def own_values(one: Namespace, typed: str) -> list[Entry]:
 
 
 # --- rendering
-
-
-async def body_of(request: Request) -> bytes:
-    """The request's body; one that is too large is not read to its end."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST:
-            raise TooLarge(f"The request is larger than {LARGEST:,} bytes; send one prompt at a time")
-    return bytes(body)
-
-
-def fields_of(
-    body: bytes, texts: Sequence[str] = ("prompt", "negative"), example: str = '{"prompt": "species:seal"}'
-) -> dict[str, Any]:
-    """The JSON object of a request, its texts checked."""
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise NotJson(f"The request is no JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise NotJson(f"The request must be a JSON object such as {example}")
-    try:
-        json.dumps(given, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise NotText(f"The request has half a character: {error.reason}; send whole surrogate pairs") from error
-    for name in texts:
-        text = given.setdefault(name, "")
-        if not isinstance(text, str):
-            raise NotText(f"{name} must be a text")
-        if len(text) > LONGEST:
-            raise TooLarge(f"{name} has {len(text):,} characters; at most {LONGEST:,} are read")
-    return given
 
 
 def rendered(service: Service, given: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from modules import extra_networks, processing, script_callbacks, sd_vae, shared
 from .. import infotext
 from ..errors import PrismError, UnknownName
 from ..merge.blocks import BASE, VAE
+from ..merge.grammar import when_text
 from ..merge.recipe import LOADED, Recipe
 from ..schedule import short
 from ..settings import MERGE, Field, Value
@@ -208,11 +209,13 @@ def apply(p: Any, hires: bool, tagged: bool = True) -> None:
     global run
     run = Run((), _file())
     with _told(p):
-        recipe = wanted(p, hires, tagged)
+        recipe, steps = wanted(p, hires, tagged), max(steps_taken(p, hires), 1)
         if recipe != Recipe() and _is_ours(p):
             refuse_other_unet()
             note(p, recipe)
-            run = Run(recipe.run(max(steps_taken(p, hires), 1), STATES), _file())
+            run = Run(recipe.run(steps, STATES), _file())
+        for text in idle(host.current(p), recipe, steps):
+            host.remark(p, text)
     if any(one != Recipe() for one in run.recipes):
         _write(p, run.recipes[0])
     else:
@@ -222,13 +225,19 @@ def apply(p: Any, hires: bool, tagged: bool = True) -> None:
 
 def _write(p: Any, recipe: Recipe) -> None:
     with _told(p):
-        for text in models.merge(shared.sd_model, recipe).notes:
+        plan = models.merge(shared.sd_model, recipe)
+        for text in plan.notes:
             host.remark(p, text)
+        if recipe.terms and not plan.wishes:
+            host.remark(p, "Nothing is merged: all weights are 0")
 
 
 @contextmanager
 def _told(p: Any) -> Iterator[None]:
-    """An error is told under the picture, for hosts pass over those of scripts; the model is as it was loaded."""
+    """An error ends the merge of the pass: it is told under the picture, and the model is as it was loaded.
+
+    One of ours ends there, for a host would pass over it unseen; any other one is raised once more for the log.
+    """
     global run
     try:
         yield
@@ -254,6 +263,15 @@ def wanted(p: Any, hires: bool, tagged: bool = True) -> Recipe:
             raise PrismError(f"Two bases are asked for: {' and '.join(sorted(bases))}; leave one away")
         recipe = Recipe((*recipe.terms, *more.terms), bases.pop() if bases else LOADED)
     return models.titled(recipe) if recipe.models else recipe
+
+
+def idle(values: Mapping[str, Value] | None, recipe: Recipe, steps: int) -> Iterator[str]:
+    """What of a merge does nothing in a pass of so many steps, though it was asked for."""
+    if values and not (values["model"] or values["recipe"] or recipe.terms):
+        yield "Nothing is merged: choose model B, or write a recipe under More models"
+    for term in recipe.terms:
+        if not any(term.strength(step, steps) for step in range(steps)):
+            yield f"{term.model} is not merged: step={when_text(term.when)} is never reached in {steps} steps"
 
 
 def tags(p: Any, hires: bool) -> list[str]:

@@ -29,9 +29,9 @@ from ..merge.presets import PRESETS
 from ..merge.recipe import LOADED, Recipe
 from ..settings import MERGE
 from ..settings.merge import recipe_of
-from . import access
+from . import access, routes
 from . import merge_models as models
-from .http import Refused, answered, body_of, fields_of, problem
+from .routes import Refused, answered, body_of, fields_of, problem
 from .webui import loaded_model
 
 log = logging.getLogger("prism")
@@ -64,7 +64,6 @@ def register() -> None:
 
 def add_routes(app: FastAPI) -> None:
     """Adds the routes to an app; an app that has them keeps the new ones only."""
-    app.router.routes[:] = [one for one in app.router.routes if not getattr(one, "path", "").startswith(PREFIX)]
 
     def model() -> JSONResponse:
         """The loaded checkpoint, its blocks with their bytes, presets for these, and what is merged into it."""
@@ -78,7 +77,7 @@ def add_routes(app: FastAPI) -> None:
         """Write a file {"name", "dtype", and settings of the panel} from the loaded checkpoint."""
         try:
             await access.check(request)
-            given = fields_of(await body_of(request), texts=("name", "dtype"), example=EXAMPLE)
+            given = fields_of(await body_of(request), ("name", "dtype"), EXAMPLE)
         except Refused as error:
             return problem(error.status, error)
         return await run_in_threadpool(answered, lambda: begin(given))
@@ -87,13 +86,8 @@ def add_routes(app: FastAPI) -> None:
         """How far the file is."""
         return JSONResponse(vars(baking))
 
-    for name, handler, method in (
-        ("model", model, "GET"),
-        ("presets", presets, "GET"),
-        ("bake", start, "POST"),
-        ("bake", progress, "GET"),
-    ):
-        app.add_api_route(f"{PREFIX}/{name}", handler, methods=[method], tags=["Prism"], response_model=None)
+    named = (("model", model, "GET"), ("presets", presets, "GET"), ("bake", start, "POST"), ("bake", progress, "GET"))
+    routes.add(app, PREFIX, named)
 
 
 def loaded() -> dict[str, Any]:

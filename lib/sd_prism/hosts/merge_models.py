@@ -197,7 +197,11 @@ class Pristine:
 
 
 def _alike(live: Tensor, stored: Tensor) -> bool:
-    """Whether a live tensor holds what a file says, by its first and last row."""
+    """Whether a live tensor holds what a file says, by its first and last row alone.
+
+    That tells what hosts do: they load a tensor whole, or cast it. It assumes that nobody edits a few rows in the
+    midst of one and leaves both ends; such an edit is lost when the file's values are written back.
+    """
     if live.numel() != stored.numel():
         return True  # the merge refuses it
     return torch.equal(_sample(live), _sample(stored.view(live.shape), live.dtype))
@@ -343,7 +347,7 @@ def restore(model: Any) -> None:
 
 
 def restore_all(keep: Any = None) -> None:
-    """The same of all loaded models but one; an error is logged, and does not keep the others from it."""
+    """Have every loaded model as it was loaded, but `keep`; an error is logged, and the next model follows."""
     for model in list(_merged):
         if model is not keep:
             try:

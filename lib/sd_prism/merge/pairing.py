@@ -107,6 +107,10 @@ class Wishes:
             by_name[name] = wish(block, [found.get(name, level[block]) for found, level in zip(exceptions, levels)])
         return cls(by_block, by_name)
 
+    def __bool__(self) -> bool:
+        """Whether any tensor shall be other than that of the loaded model."""
+        return any(wish.groups or wish.base != LOADED for wish in (*self.by_block.values(), *self.by_name.values()))
+
     def at(self, name: str, block: str) -> Wish:
         """The wish for a tensor of a block."""
         return self.by_name.get(name) or self.by_block.get(block, PRISTINE)
