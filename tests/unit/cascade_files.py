@@ -159,11 +159,41 @@ def previewer_shapes(width=32):
     return shapes | conv(f"blocks.{3 * len(convs)}", 3, wide)
 
 
+def conv_and_norm(name, out, inside, side=1):
+    return {f"{name}.0.weight": (out, inside, side, side), **batch_norm(f"{name}.1", out)}
+
+
+def effnet_block(name, before, after, hidden, squeeze):
+    """A block of EfficientNetV2: one convolution, two, or a depthwise one with attention over channels."""
+    if not hidden:
+        return conv_and_norm(f"{name}.0", after, before, 3)
+    if not squeeze:
+        return conv_and_norm(f"{name}.0", hidden, before, 3) | conv_and_norm(f"{name}.1", after, hidden)
+    return {
+        **conv_and_norm(f"{name}.0", hidden, before),
+        **conv_and_norm(f"{name}.1", hidden, 1, 3),
+        **conv(f"{name}.2.fc1", squeeze, hidden),
+        **conv(f"{name}.2.fc2", hidden, squeeze),
+        **conv_and_norm(f"{name}.3", after, hidden),
+    }
+
+
+def effnet_shapes(width=8, last=24):
+    stages = [(0, 0), (2 * width, 0), (2 * width, 0), *[(2 * width, 4)] * 3]
+    shapes = conv_and_norm("backbone.0", width, 3, 3)
+    for stage, (hidden, squeeze) in enumerate(stages, 1):
+        for block in range(2 if stage == 2 else 1):
+            shapes |= effnet_block(f"backbone.{stage}.{block}.block", width, width, hidden, squeeze)
+    shapes |= conv_and_norm("backbone.7", last, width)
+    return shapes | {"mapper.0.weight": (16, last, 1, 1)} | batch_norm("mapper.1", 16, affine=False)
+
+
 SHAPES = {
     "stage_c": stage_c_shapes,
     "stage_b": stage_b_shapes,
     "stage_a": stage_a_shapes,
     "text": text_shapes,
+    "effnet": effnet_shapes,
     "previewer": previewer_shapes,
 }
 
@@ -231,7 +261,8 @@ def main_tensors(states, packed=False):
     if "previewer" in states:
         tensors |= prefixed("vae.previewer.", states["previewer"])
     if "effnet" in states:
-        tensors |= prefixed("vae.encoder.", states["effnet"])
+        constants = {"mean": torch.zeros(3), "std": torch.ones(3)}  # which the encoder knows by itself
+        tensors |= prefixed("vae.encoder.", states["effnet"] | constants)
     return tensors
 
 
@@ -249,7 +280,7 @@ def write(path, tensors, metadata=METADATA):
     return path
 
 
-def tiny_main(path, *, parts=("stage_c", "text", "previewer"), packed=False, seed=0, dtype=torch.float32):
+def tiny_main(path, *, parts=("stage_c", "text", "effnet", "previewer"), packed=False, seed=0, dtype=torch.float32):
     """An all-in-one main file: stage C, and the other parts of `parts`; `packed` has in_proj for to_q, to_k, to_v."""
     return write(path, main_tensors({part: random_state(part, seed, dtype) for part in parts}, packed))
 
