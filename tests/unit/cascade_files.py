@@ -280,6 +280,19 @@ def write(path, tensors, metadata=METADATA):
     return path
 
 
+def write_sparse(path, shapes, dtype="F16"):
+    """A file of these shapes in a format of two bytes, as large as a real one; its numbers are a hole in the disk."""
+    end, entries = 0, {}
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * math.prod(shape)
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(entries).encode()
+    with Path(path).open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + end)
+    return Path(path)
+
+
 def tiny_main(path, *, parts=("stage_c", "text", "effnet", "previewer"), packed=False, seed=0, dtype=torch.float32):
     """An all-in-one main file: stage C, and the other parts of `parts`; `packed` has in_proj for to_q, to_k, to_v."""
     return write(path, main_tensors({part: random_state(part, seed, dtype) for part in parts}, packed))

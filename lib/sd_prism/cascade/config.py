@@ -17,7 +17,11 @@ HEAD_WIDTH_KEY, TEXT_HEAD_WIDTH_KEY, ACTIVATION_KEY = (
     "prism.cascade.text_activation",
 )
 CONDITIONS = ("sca", "crp")
-LETTERS = {"depthwise.weight": "C", "mapper.weight": "T", "kv_mapper.1.weight": "A"}
+LETTERS = {
+    **dict.fromkeys(("depthwise", "channelwise"), "C"),
+    **dict.fromkeys(("mapper", "mapper_sca", "mapper_crp"), "T"),
+    **dict.fromkeys(("attention", "kv_mapper"), "A"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def _levels(shapes: Shapes, way: str) -> list[tuple[str, int]]:
     """The pattern of every level on a way, and how often the level has it."""
     found: dict[int, dict[int, str]] = {}
     for name in shapes:
-        match = re.fullmatch(rf"{way}_blocks\.(\d+)\.(\d+)\.(.+)", name)
+        match = re.match(rf"{way}_blocks\.(\d+)\.(\d+)\.(\w+)\.", name)
         if match and match[3] in LETTERS:
             found.setdefault(int(match[1]), {})[int(match[2])] = LETTERS[match[3]]
     return [_pattern("".join(found[level][i] for i in sorted(found[level])), way, level) for level in sorted(found)]

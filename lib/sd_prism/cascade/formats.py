@@ -371,7 +371,7 @@ def _inspect_folder(path: Path) -> CascadeFile:
             unknown += tensors.unknown
     if not {"stage_c", "stage_b", "stage_a"} & parts.keys():
         raise PrismError(f"{path} is no diffusers folder of Stable Cascade; expected prior or decoder in it")
-    return CascadeFile(path, "diffusers", parts, unknown)
+    return CascadeFile(path, "diffusers", {name: parts[name] for name in TITLES if name in parts}, unknown)
 
 
 def _weights_in(folder: Path) -> Path | None:
