@@ -126,6 +126,13 @@ def test_models_of_two_families_are_refused_and_nothing_is_written(draw):
     assert "SDXL" in made.infotext and "Stable Diffusion 1" in made.infotext
 
 
+def test_a_unet_alone_is_offered_to_be_merged_not_to_be_loaded(draw):
+    draw()
+    tiles = sys.modules["modules.sd_models"].checkpoint_tiles(use_short=True)
+    assert {"mini-v1", "mini-v1-neon"} <= set(models().names())
+    assert [name.split()[0] for name in tiles if name.startswith("mini-v1")] == ["mini-v1"]
+
+
 def test_weights_that_the_host_loads_anew_are_not_taken_for_merged_ones(draw):
     plain = draw()
     once = draw(HALF)

@@ -9,12 +9,14 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from sd_prism.errors import PrismError, UnknownName
+from sd_prism.merge import ldm_keys
 from sd_prism.studio import weights
 from torch import nn
 
@@ -23,6 +25,7 @@ from modules.sd_models_classes import StateDict, filled, instantiate_from_config
 
 SUFFIXES = (".safetensors",)
 VAE_SUFFIX = ".vae.safetensors"
+WITH_UNET = ("cond_stage_model", "conditioner", "first_stage_model", "text_encoder", "vae")
 HASHED_AT_ONCE = 256 * 2**20  # larger files are hashed when they are loaded, so that the list appears at once
 checkpoints_list: dict[str, CheckpointInfo] = {}
 checkpoint_aliases: dict[str, CheckpointInfo] = {}
@@ -54,17 +57,19 @@ class CheckpointInfo:
         self.is_safetensors = filename.lower().endswith(".safetensors")
         self.sha256: str | None = None
         self.shorthash: str | None = None
-        self.metadata = self._metadata() if self.is_safetensors else {}
+        header = self._header() if self.is_safetensors else {}
+        self.metadata = dict(header.get("__metadata__") or {})
+        self.is_part = _is_part(header.keys())
         if os.path.isfile(filename) and os.path.getsize(filename) <= HASHED_AT_ONCE:
             self._set_hash()
 
-    def _metadata(self) -> dict:
+    def _header(self) -> dict:
         try:
             with open(self.filename, "rb") as file:
                 size = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(size)) if size < 2**27 else {}
-            return dict(header.get("__metadata__") or {})
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+            return header if isinstance(header.get("__metadata__") or {}, dict) else {}
+        except (OSError, ValueError, AttributeError, RecursionError):
             return {}  # a damaged file is told about when it is loaded
 
     def _set_hash(self) -> None:
@@ -107,6 +112,12 @@ class CheckpointInfo:
         return str(self.shorthash)
 
 
+def _is_part(names: Collection[str]) -> bool:
+    """Whether a file of these tensors has a UNet and neither text encoder nor VAE: it can be merged, not loaded."""
+    starts = {name.partition(".")[0] for name in names}
+    return ldm_keys.UNET + "input_blocks.0.0.weight" in names and starts.isdisjoint(WITH_UNET)
+
+
 def model_folders() -> list[Path]:
     """Where checkpoints are looked for: the user's folder, then those that ship with Prism."""
     from sd_prism import miniatures
@@ -144,8 +155,8 @@ def _list(file: Path) -> None:
 
 
 def checkpoint_tiles(use_short: bool = False) -> list[str]:
-    """The titles; the spelling is the host's."""
-    return [x.short_title if use_short else x.title for x in checkpoints_list.values()]
+    """The titles of what can be loaded, not of parts; the spelling is the host's."""
+    return [x.short_title if use_short else x.title for x in checkpoints_list.values() if not x.is_part]
 
 
 def get_closet_checkpoint_match(search_string: str | None) -> CheckpointInfo | None:
