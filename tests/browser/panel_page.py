@@ -2,8 +2,9 @@
 
 Usage: python panel_page.py PORT. "/panel/" has FreeU's panel and a button that hands its values to the server,
 "/namespaces/" the one of the namespaces, "/merge/" the one of the block merge, whose host writes a file that fails the
-second time, "/bare/" only that button, and "/facts" says what the server got, what the panel of the namespaces told it
-by itself, what was baked, and which libraries it loaded.
+second time, "/cascade/" the one of Stable Cascade with a webui's own controls and gallery, "/bare/" only that button,
+and "/facts" says what the server got, what the panel of the namespaces told it by itself, what was baked and decoded
+again, and which libraries it loaded.
 """
 
 import sys
@@ -14,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from PIL import Image
 from sd_prism.errors import PrismError
-from sd_prism.panels import freeu, merge, namespaces
+from sd_prism.panels import cascade, freeu, merge, namespaces
 
 received: list = []
 told: list = []
@@ -45,6 +47,7 @@ def facts():
         "received": received,
         "told": told,
         "baked": models.baked_with,
+        "asked": decoders.asked,
         "gradio": gr.__version__,
         "heavy": [x for x in ("torch",) if x in sys.modules],
     }
@@ -85,6 +88,43 @@ def blocks():
     return merge.build(lambda name: f"script_txt2img_prism_merge_{name}", models)
 
 
+class Decoders:
+    """One decoder, two after a refresh; decoding gives a picture, but for one of 3 steps."""
+
+    def __init__(self):
+        self.known, self.asked = ["wuerstchen-b"], []
+
+    def decoders(self):
+        return list(self.known)
+
+    def refresh(self):
+        self.known.append("wuerstchen-b-lite")
+
+    def again(self, tab, given, file):
+        self.asked.append((tab, dict(given), file))
+        if given["steps"] == 3:
+            raise PrismError("Nothing to decode again")
+        return cascade.Shown([Image.new("RGB", (8, 8), "red")], '{"infotexts": ["a fish"]}', "<p>a fish</p>")
+
+
+decoders = Decoders()
+
+
+def decoder():
+    drawn = cascade.build(lambda name: f"script_txt2img_prism_cascade_{name}", decoders)
+    found = {
+        "sampling": gr.Dropdown(["Euler a", "DDIM"], value="DDIM", label="Sampling method", elem_id="sampling"),
+        "scheduler": gr.Dropdown(["Automatic", "SGM Uniform"], value="Automatic", label="Type", elem_id="scheduler"),
+        "steps": gr.Slider(1, 150, 20, step=1, label="Sampling steps", elem_id="steps"),
+        "cfg_scale": gr.Slider(1, 30, 7, step=0.5, label="CFG Scale", elem_id="cfg_scale"),
+        "gallery": gr.Gallery(elem_id="gallery"),
+        "generation_info": gr.Textbox(visible=False),
+        "html_info": gr.HTML("", elem_id="html_info"),
+    }
+    cascade.connect(drawn, found, "txt2img", decoders)
+    return drawn.components
+
+
 def tell(*values):
     told[:] = values
 
@@ -92,5 +132,6 @@ def tell(*values):
 app = gr.mount_gradio_app(app, page(panel), path="/panel")
 app = gr.mount_gradio_app(app, page(tags), path="/namespaces")
 app = gr.mount_gradio_app(app, page(blocks), path="/merge")
+app = gr.mount_gradio_app(app, page(decoder), path="/cascade")
 app = gr.mount_gradio_app(app, page(list), path="/bare")
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

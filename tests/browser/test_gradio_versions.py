@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from playwright.sync_api import expect
-from sd_prism.settings import CUSTOM, FREEU, MERGE, NAMESPACES
+from sd_prism.settings import CASCADE, CUSTOM, FREEU, MERGE, NAMESPACES
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
@@ -242,6 +242,36 @@ def test_the_panel_of_block_merge_gives_its_values_and_bakes_them(served, browse
     field.fill("")
     field.press("Tab")
     assert MERGE.read(list(read(page, served, MERGE).values()))["model"] == ""
+    _, usual = opened(browser, served, "bare")
+    assert set(errors) <= set(usual)
+
+
+def test_the_panel_of_cascade_sets_the_webuis_controls_and_fills_its_gallery(served, browser):
+    page, errors = opened(browser, served, "cascade")
+    assert read(page, served, CASCADE) == CASCADE.defaults()
+    part(page, "panel", CASCADE).get_by_text(CASCADE.title).first.click()
+    choose(page, "Official", CASCADE)
+    expect(page.locator("#sampling input").first).to_have_value("Euler a")
+    expect(page.locator("#cfg_scale input[type=number]")).to_have_value("4")
+    expect(part(page, "cfg", CASCADE).locator("input[type=number]")).to_have_value("1.1")
+    part(page, "refresh", CASCADE).click()
+    menu = part(page, "decoder", CASCADE).locator("input").first
+    for name in ("wuerstchen-b", "wuerstchen-b-lite"):
+        menu.click()
+        page.locator(f"li[aria-label='{name}']").click()
+        expect(menu).to_have_value(name)
+        menu.press("Tab")
+    chosen = {**CASCADE.defaults(), "preset": "Official", **CASCADE.presets["Official"], "decoder": "wuerstchen-b-lite"}
+    assert read(page, served, CASCADE) == chosen == CASCADE.read(list(chosen.values()))
+
+    part(page, "again", CASCADE).click()
+    expect(page.locator("#html_info").first).to_contain_text("a fish")
+    expect(page.locator("#gallery img").first).to_be_visible()
+    assert served.client.get("/facts").json()["asked"][-1] == ["txt2img", chosen, ""]
+    part(page, "steps", CASCADE).locator("input[type=number]").fill("3")
+    part(page, "steps", CASCADE).locator("input[type=number]").press("Tab")
+    part(page, "again", CASCADE).click()
+    expect(part(page, "told", CASCADE)).to_contain_text("Nothing to decode again")
     _, usual = opened(browser, served, "bare")
     assert set(errors) <= set(usual)
 

@@ -14,8 +14,8 @@ HOSTS_OWN = ("iframeResizer", "cdnjs", "reading 'props'", "Failed to load resour
 
 
 @contextmanager
-def opened(browser: Any, host: Host, panel: str) -> Iterator[Any]:
-    """A fresh page, as soon as it has the switch of a panel; our scripts may say nothing in its console."""
+def opened(browser: Any, host: Host, panel: str, switch: str = "-checkbox input") -> Iterator[Any]:
+    """A fresh page, as soon as it has a panel, its switch if there is one; our scripts say nothing in its console."""
     page = browser.new_page(viewport={"width": 1280, "height": 1600})
     page.set_default_timeout(PATIENCE)
     said: list[str] = []
@@ -23,7 +23,7 @@ def opened(browser: Any, host: Host, panel: str) -> Iterator[Any]:
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(str(host.client.base_url))
     page.wait_for_selector("html:not(.opening) #txt2img_generate")
-    page.wait_for_selector(f"{panel}-checkbox input", state="attached")
+    page.wait_for_selector(f"{panel}{switch}", state="attached")
     yield page
     page.close()
     ours = [text for text in said if not any(own in text for own in HOSTS_OWN)]

@@ -70,9 +70,8 @@ def facts(host):
     return host.get("/prism/v1/cascade/model")
 
 
-@pytest.fixture(scope="module")
-def host(host):
-    """With Cascade's files, and one of them chosen as checkpoint until the last test."""
+def furnished(host):
+    """The host with Cascade's files, and one of them chosen as checkpoint until the last test."""
     place = host.data.parent / "checkpoints" if host.name != "studio" else host.data / "models" / "Stable-diffusion"
     states = {part: random_state(part) for part in ("stage_c", "text", "previewer")} | {"effnet": effnet()}
     write(place / f"{MAIN}.safetensors", main_tensors(states))
@@ -85,6 +84,11 @@ def host(host):
     yield host
     host.post("/sdapi/v1/options", {"sd_model_checkpoint": MINI_V1.name})
     assert host.draw(JOB)[0].png == host.plain
+
+
+@pytest.fixture(scope="module")
+def host(host):
+    yield from furnished(host)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from .. import header
 from ..errors import PrismError
 
 FORMAT = "prism.cascade.latents"
@@ -70,12 +71,9 @@ def read(content: bytes, name: str) -> Picture:
         length = int.from_bytes(content[:8], "little")
         told = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][FORMAT])
         tensors = load(content)
-        picture = Picture(
-            *(tensors["latent"].float(), tuple(map(int, told["size"])), tensors["pooled"], tensors["negative"]),
-            **{number: told[number] for number in NUMBERS},
-            **{one: told[one] for one in ("checkpoint", "settings", "infotext")},
-        )
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        width, height = map(int, told.pop("size"))
+        picture = Picture(tensors["latent"].float(), (width, height), tensors["pooled"], tensors["negative"], **told)
+    except (SafetensorError, *header.DAMAGED) as error:
         raise PrismError(f"{name} holds no latents of {FORMAT}; choose a file that Prism Cascade has saved") from error
     _check(picture, name)
     return picture
@@ -93,5 +91,5 @@ def _check(picture: Picture, name: str) -> None:
     sane = all(isinstance(one, (int, float)) and math.isfinite(one) for one in numbers)
     if not (sane and all(isinstance(one, str) for one in texts) and isinstance(picture.settings, dict)):
         raise PrismError(f"{name} is damaged: what it says of its picture cannot be read")
-    if len(picture.size) != 2 or not all(0 < side <= LARGEST_SIDE and side % 8 == 0 for side in picture.size):
+    if not all(0 < side <= LARGEST_SIDE and side % 8 == 0 for side in picture.size):
         raise PrismError(f"{name} is for a picture of {picture.size} pixels; sides are multiples of 8")

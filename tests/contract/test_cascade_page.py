@@ -1,0 +1,157 @@
+"""The panel "Prism Cascade" in a browser, on every host's own gradio."""
+
+from __future__ import annotations
+
+import pytest
+from contract.jobs import JOB
+from contract.pages import opened
+from contract.test_cascade import DECODER, MAIN, OTHER, furnished
+from sd_prism import infotext
+from sd_prism.miniatures import MINI_V1
+from sd_prism.settings import CASCADE
+from sd_prism.settings.cascade import AUTO, CARD, OFFICIAL
+
+ROOT = "#script_txt2img_prism_cascade"
+LINE = f"{ROOT}_panel .prism-cascade"
+# Opens an accordion; a page that is still being built may swallow a click.
+OPEN = """(selector) => {
+  const label = document.querySelector(`${selector} .label-wrap`);
+  if (label && !label.classList.contains("open")) label.click();
+  return Boolean(label?.classList.contains("open"));
+}"""
+
+
+@pytest.fixture(scope="module")
+def host(host):
+    yield from furnished(host)
+
+
+@pytest.fixture
+def page(browser, host):
+    """A fresh page with the panel open."""
+    with opened(browser, host, f"{ROOT}_panel", switch="") as page:
+        page.wait_for_function(OPEN, arg=f"{ROOT}_panel", polling=500)
+        page.locator(f"{ROOT}_panel").first.scroll_into_view_if_needed()
+        yield page
+
+
+def field(page, elem_id):
+    return page.locator(f"{elem_id} input[type=number], {elem_id} textarea, {elem_id} input").first
+
+
+def fill(page, elem_id, text):
+    field(page, elem_id).fill(text)
+    field(page, elem_id).press("Tab")
+
+
+def choose(page, elem_id, text):
+    """Takes an entry of a menu, as a user does."""
+    field(page, elem_id).click()
+    page.locator(f"li[aria-label='{text}']").first.click()
+    field(page, elem_id).press("Tab")
+
+
+def wait(page, elem_id, text):
+    page.wait_for_function(
+        "([ids, text]) => [...document.querySelectorAll(ids)].some((one) => one.value === text)",
+        arg=[f"{elem_id} textarea, {elem_id} input", text],
+    )
+
+
+def waits_for_line(page, text):
+    page.wait_for_function(
+        "([line, text]) => document.querySelector(line).textContent.includes(text)", arg=[LINE, text]
+    )
+
+
+def sized(page, width, height):
+    fill(page, "#txt2img_width", str(width))
+    fill(page, "#txt2img_height", str(height))
+
+
+def told(page, act):
+    """The infotext that stands under the pictures after something was done."""
+    page.evaluate("document.querySelectorAll('#html_info_txt2img p').forEach((p) => p.classList.add('old'))")
+    act()
+    page.wait_for_selector("#html_info_txt2img p:not(.old)")
+    return page.locator("#html_info_txt2img p").first.inner_text()
+
+
+def generate(page):
+    """One small job; its infotext."""
+    sized(page, 128, 96)
+    fill(page, "#txt2img_steps", "3")
+    page.locator("#txt2img_seed input").first.fill("1")
+    return told(page, lambda: page.click("#txt2img_generate"))
+
+
+def test_the_line_has_the_real_sizes_and_follows_them(page):
+    sized(page, 1024, 1536)
+    waits_for_line(page, f"Stage C 24x36, stage B 256x384 · {DECODER}")
+    page.wait_for_function(OPEN, arg=f"{ROOT}_advanced", polling=500)
+    fill(page, f"{ROOT}_compression", "32")
+    waits_for_line(page, "Stage C 32x48, stage B 256x384")
+    sized(page, 1080, 1920)
+    waits_for_line(page, "multiples of 128")
+    page.click(f"{ROOT}_refresh")  # the page was built before the files were there
+    page.wait_for_timeout(1000)
+    choose(page, f"{ROOT}_decoder", OTHER)
+    waits_for_line(page, f"· {OTHER}")
+
+
+def test_a_preset_is_for_the_webuis_own_controls_as_well(page):
+    choose(page, f"{ROOT}_preset", OFFICIAL)
+    wait(page, f"{ROOT}_cfg", "1.1")
+    wait(page, "#txt2img_sampling", "Euler a")
+    wait(page, "#txt2img_scheduler", "SGM Uniform")
+    wait(page, "#txt2img_cfg_scale", "4")
+    choose(page, f"{ROOT}_preset", CARD)
+    wait(page, "#txt2img_cfg_scale", "7")
+    wait(page, "#txt2img_steps", "30")
+
+
+def test_decoding_again_fills_the_gallery(page):
+    first = generate(page)
+    assert f"{CASCADE.title}: " in first and f"decoder={DECODER}" in first
+    fill(page, f"{ROOT}_steps", "4")
+    second = told(page, lambda: page.click(f"{ROOT}_again"))
+    assert second == first.replace(f"preset={CARD}; ", "").replace("steps=10", "steps=4")
+    assert page.locator("#txt2img_gallery img").count() >= 1
+
+
+def test_what_is_wrong_with_a_file_of_latents_is_told(page, tmp_path):
+    file = tmp_path / "none.safetensors"
+    file.write_bytes(b"nothing")
+    page.wait_for_function(OPEN, arg=f"{ROOT}_advanced", polling=500)
+    page.locator(f"{ROOT}_latents input[type=file]").set_input_files(file)
+    page.wait_for_selector(f"{ROOT}_latents :text('none')")
+    page.click(f"{ROOT}_again")
+    page.wait_for_selector(f"{ROOT}_told :text('holds no latents')")
+
+
+def test_a_paste_fills_the_panel_and_another_pictures_leaves_it_alone(page):
+    values = CASCADE.read({"steps": 12, "decoder": OTHER, "sampler": "Euler"})
+    ours = f"a cat\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, {CASCADE.title}: {infotext.dumps(CASCADE, values)}"
+    for text in (ours, "a cat\nSteps: 2, Sampler: Euler, Seed: 1, Size: 64x64"):
+        page.locator("#txt2img_prompt textarea").fill(text)
+        page.locator("#txt2img_tools #paste, #paste").first.click()
+        wait(page, "#txt2img_steps", "1" if text == ours else "2")
+        wait(page, f"{ROOT}_steps", "12")
+        wait(page, f"{ROOT}_decoder", OTHER)
+
+
+def test_with_another_checkpoint_the_panel_says_so_and_does_nothing(page, host):
+    host.post("/sdapi/v1/options", {"sd_model_checkpoint": MINI_V1.name})
+    try:
+        host.draw({**JOB, "steps": 1})
+        page.click(f"{ROOT}_refresh")
+        waits_for_line(page, "none of Stable Cascade")
+        assert CASCADE.title not in generate(page)
+    finally:
+        host.post("/sdapi/v1/options", {"sd_model_checkpoint": MAIN})
+
+
+def test_no_id_is_there_twice(page):
+    ids = page.evaluate("[...document.querySelectorAll('[id^=script_txt2img_prism_cascade]')].map((one) => one.id)")
+    assert len(ids) == len(set(ids)) and {f"{ROOT[1:]}_{name}" for name in CASCADE.names} <= set(ids)
+    assert field(page, f"{ROOT}_decoder").input_value() == AUTO
