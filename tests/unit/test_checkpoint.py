@@ -129,7 +129,11 @@ def test_v_prediction_keys_of_sdxl(originals, tmp_path):
             "is a LoRA, which goes on top of a checkpoint; put it into models/Lora",
         ),
         ("first_stage_model.decoder.conv_in.weight", "vae", "is a VAE alone; put it into models/VAE"),
-        ("model.diffusion_model.clip_txt_mapper.weight", "cascade", "Stable Cascade file, which .* not support yet; "),
+        (
+            "model.diffusion_model.clip_txt_mapper.weight",
+            "cascade",
+            "Stable Cascade file, which only the script Prism Cascade loads; ",
+        ),
         ("something.else", "unknown", "no Stable Diffusion 1, 2 or XL"),
     ],
 )

@@ -36,7 +36,7 @@ TOKEN_IDS = "prism.token_ids"
 OTHER_FAMILIES = {
     "lora": "is a LoRA, which goes on top of a checkpoint; put it into models/Lora and write <lora:NAME:1> in prompts",
     "vae": "is a VAE alone; put it into models/VAE and choose it in the setting SD VAE",
-    "cascade": "is a Stable Cascade file, which the studio does not support yet; choose an SD 1, 2 or XL checkpoint",
+    "cascade": "is a Stable Cascade file, which only the script Prism Cascade loads; start the studio with its scripts",
     "sdxl-refiner": "is the SDXL refiner, which only finishes another model's pictures; choose an SDXL base model",
     "unknown": "is no Stable Diffusion 1, 2 or XL checkpoint in the LDM layout",
 }

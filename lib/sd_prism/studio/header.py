@@ -114,8 +114,14 @@ def inspect(path: str | Path) -> Header:
 def _inspect_cascade(path: Path, shapes: Shapes | None = None) -> Header:
     file = formats.inspect(path)
     dtype = next(iter(file.parts.values())).dtype
-    size = formats.NATIVE_SIZE
+    size = _resolution(file.metadata) or formats.NATIVE_SIZE
     return Header(path, "cascade", tuple(file.parts), dtype, "epsilon", size, file.notes, shapes or {}, file.metadata)
+
+
+def _resolution(metadata: Mapping[str, str]) -> int:
+    """The side that a file's metadata names in ModelSpec's words ("1024x1024"); 0 where it names none."""
+    named = re.fullmatch(r"(\d{2,5})x\d{2,5}", metadata.get("modelspec.resolution", ""))
+    return int(named[1]) if named else 0
 
 
 def _family(names: Iterable[str]) -> str:

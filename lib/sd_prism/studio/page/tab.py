@@ -62,13 +62,9 @@ def native_size() -> int:
     """The size that the chosen checkpoint was trained for, from its header; 512 when that cannot be read."""
     from modules import sd_models
 
-    from sd_prism.studio import header
-
     model = sd_models.model_data.sd_model
     try:
-        if model is not None:
-            return model.native_size
-        return int(header.inspect(sd_models.select_checkpoint().filename).native_size)
+        return sd_models.native_size(sd_models.select_checkpoint()) if model is None else model.native_size
     except (PrismError, OSError, AttributeError):
         return 512  # a damaged file is told about when it is loaded
 

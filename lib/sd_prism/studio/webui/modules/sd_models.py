@@ -134,9 +134,16 @@ def list_models() -> None:
     for folder in model_folders():
         if folder.is_dir():
             found = (file for file in folder.rglob("*") if _is_checkpoint(file))
-            files += sorted(found, key=lambda file: file.name.lower())
+            files += sorted(found, key=_place)
     for file in files:
         _list(file)
+
+
+def _place(file: Path) -> tuple[bool, str]:
+    """By name; of the checkpoints that ship with Prism, the one for the first start comes first."""
+    from sd_prism import miniatures
+
+    return file != miniatures.MINI_V1, file.name.lower()
 
 
 def _is_checkpoint(file: Path) -> bool:
@@ -203,7 +210,18 @@ def _is_usable(info: CheckpointInfo) -> bool:
         found = header.inspect(info.filename)
     except PrismError:
         return False
-    return found.family in header.FAMILIES and {"unet", "vae", "text"} <= set(found.parts)
+    needed = {"stage_c", "text"} if found.family == "cascade" else {"unet", "vae", "text"}
+    return found.family in (*header.FAMILIES, "cascade") and needed <= set(found.parts)
+
+
+def native_size(info: CheckpointInfo) -> int:
+    """Pixels of the side of a square picture that a checkpoint is made for; 512 when its header cannot be read."""
+    from sd_prism.studio import header
+
+    try:
+        return int(header.inspect(info.filename).native_size)
+    except PrismError:  # a damaged file is told about when it is loaded
+        return 512
 
 
 def _tell_missing(saved: str | None, instead: CheckpointInfo | None) -> None:
@@ -223,6 +241,7 @@ class StudioModel:
     cond_stage_key = "txt"
     latent_channels = 4
     is_sd3 = is_ssd = is_sdxl_inpaint = False
+    sd_checkpoint_info: CheckpointInfo
 
     def __init__(self, loaded: Any, info: CheckpointInfo) -> None:
         self.engine = loaded
@@ -240,10 +259,11 @@ class StudioModel:
         self.parameterization = "v" if self.engine.prediction_type.startswith("v") else "eps"
         self.native_size = int(self.engine.native_size)
 
-    def take(self, loaded: Any, info: CheckpointInfo) -> None:
-        """Become the checkpoint `loaded`, which has the same build; the modules stay."""
-        weights.take(self.engine, loaded)
-        self._name(info)
+    def take(self, other: StudioModel) -> None:
+        """Become the checkpoint `other`, which has the same build; the modules stay."""
+        weights.take(self.engine, other.engine)
+        self._name(other.sd_checkpoint_info)
+        self.base_vae, self.loaded_vae_file = other.base_vae, other.loaded_vae_file
 
     @property
     def alphas_cumprod(self) -> torch.Tensor:
@@ -342,6 +362,7 @@ def _read(info: CheckpointInfo) -> Any:
         if section is not None:
             model = filled(instantiate_from_config(section, tensors), tensors, config)
             send_model_to_device(model)
+            model.native_size = native_size(info)
             return model
         return checkpoint.load(info.filename, devices.device)
     except PrismError:
@@ -355,25 +376,27 @@ def load_model(checkpoint_info: CheckpointInfo | None = None, already_loaded_sta
     return _load(checkpoint_info or select_checkpoint(), None)
 
 
+def _same_build(one: Any, other: Any) -> bool:
+    """Whether the weights of each fit the modules of the other."""
+    of_engine = isinstance(one, StudioModel) and isinstance(other, StudioModel)
+    return of_engine and weights.same_build(one.engine, other.engine)
+
+
 def _load(info: CheckpointInfo, into: Any) -> Any:
     """Load into the modules of `into` if they have the checkpoint's build, else into new ones."""
     from modules import extra_networks, sd_hijack, sd_vae
 
     with model_data.lock:
         loaded = _read(info)
-        of_engine = not isinstance(loaded, nn.Module)
-        vae_file = sd_vae.resolve_vae(info.filename).vae
-        vae = loaded.vae if of_engine else loaded.first_stage_model
-        vae_weights = sd_vae.read(vae_file, vae) if vae_file else None
         info.calculate_shorthash()
-        reused = of_engine and isinstance(into, StudioModel) and weights.same_build(into.engine, loaded)
+        model = named(loaded, info) if isinstance(loaded, nn.Module) else StudioModel(loaded, info)
+        with sd_vae.kept_unless_done():
+            sd_vae.clear_loaded_vae()
+            sd_vae.load_vae(model, *sd_vae.resolve_vae(info.filename).tuple())
+        reused = into is not None and _same_build(into, model)
         if reused:
-            model = into
-            model.take(loaded, info)
-        else:
-            model = model_data.sd_model = StudioModel(loaded, info) if of_engine else named(loaded, info)
-        sd_vae.clear_loaded_vae()
-        sd_vae.use(model, vae_file, vae_weights)
+            into.take(model)
+        model = model_data.sd_model = into if reused else model
         if not SkipWritingToConfig.skip:
             shared.opts.data["sd_model_checkpoint"] = info.title
         shared.opts.data["sd_checkpoint_hash"] = info.sha256

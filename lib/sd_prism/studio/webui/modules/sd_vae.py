@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,14 @@ class VaeResolution:
         return self.vae, self.source
 
 
+def get_filename(filepath: str) -> str:
+    """What menus show of a file."""
+    return os.path.basename(filepath)
+
+
 def get_loaded_vae_name() -> str | None:
     """The file that stands in, None for the checkpoint's own VAE."""
-    return os.path.basename(loaded_vae_file) if loaded_vae_file else None
+    return get_filename(loaded_vae_file) if loaded_vae_file else None
 
 
 def get_loaded_vae_hash() -> str | None:
@@ -86,14 +93,10 @@ def read(vae_file: str, vae: Any) -> dict:
         raise PrismError(f"{error} Choose another VAE in the setting SD VAE (sd_vae), or None.") from error
 
 
-def load_vae(model: Any, vae_file: str | None = None, vae_source: str = "from unknown source") -> None:
+def load_vae(model: Any, vae_file: str | None = None, vae_source: str | None = "from unknown source") -> None:
     """Put a file's weights into the model's VAE, or with None its own back; the module stays."""
-    use(model, vae_file, read(vae_file, model.first_stage_model) if vae_file else None)
-
-
-def use(model: Any, vae_file: str | None, weights: dict | None) -> None:
-    """As `load_vae`, with the file's weights."""
     global base_vae, checkpoint_info, loaded_vae_file
+    weights = read(vae_file, model.first_stage_model) if vae_file else None
     if weights is not None and checkpoint_info != model.sd_checkpoint_info:
         base_vae = copy.deepcopy(model.first_stage_model.state_dict())
         checkpoint_info = model.sd_checkpoint_info
@@ -115,6 +118,18 @@ def clear_loaded_vae() -> None:
     sd_vae_approx.forget()
 
 
+@contextmanager
+def kept_unless_done() -> Iterator[None]:
+    """Where the block fails, what it says here of the VAE in use is taken back."""
+    global base_vae, checkpoint_info, loaded_vae_file
+    before = base_vae, checkpoint_info, loaded_vae_file
+    try:
+        yield
+    except BaseException:
+        base_vae, checkpoint_info, loaded_vae_file = before
+        raise
+
+
 def reload_vae_weights(sd_model: Any = None, vae_file: Any = unspecified) -> Any:
     """Load what the setting (or `vae_file`) asks for unless it is loaded; model_loaded fires."""
     model = sd_model or shared.sd_model
@@ -123,6 +138,6 @@ def reload_vae_weights(sd_model: Any = None, vae_file: Any = unspecified) -> Any
         vae_file, source = resolve_vae(model.sd_checkpoint_info.filename).tuple()
     if loaded_vae_file == vae_file:
         return None
-    load_vae(model, vae_file, str(source))
+    load_vae(model, vae_file, source)
     script_callbacks.model_loaded_callback(model)
     return model
