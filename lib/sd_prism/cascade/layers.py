@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .direct import Kept, attention, conv, direct, linear, product
 
 EPS = 1e-6
 
@@ -17,9 +20,11 @@ def norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=EPS)
 
 
-def conv(layer: nn.Module, x: Tensor) -> Tensor:
-    """A convolution of (N,H,W,C) data."""
-    return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+def channel_norm(x: Tensor) -> Tensor:
+    """The L2 norm of each channel of (N,H,W,C), as (N,1,1,C)."""
+    if torch.is_grad_enabled() or not x.is_cpu or x.dtype == torch.float16:  # its squares do not fit
+        return torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+    return x.square().sum((1, 2), keepdim=True).sqrt_()  # on a processor a fifth of the time
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -45,7 +50,7 @@ class GlobalResponseNorm(nn.Module):
 
     def gain(self, x: Tensor) -> Tensor:
         """1 + gamma N: what each channel (N,1,1,C) is multiplied by."""
-        g = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+        g = channel_norm(x)
         return torch.addcmul(self.gamma.new_ones(()), self.gamma, g / (g.mean(-1, keepdim=True) + EPS))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,17 +63,31 @@ class ConvBlock(nn.Module):
     def __init__(self, width: int, skip: int = 0) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.channelwise = nn.Sequential(
-            nn.Linear(width + skip, 4 * width),
-            nn.GELU(),
-            GlobalResponseNorm(4 * width),
-            nn.Identity(),
-            nn.Linear(4 * width, width),
-        )
+        steps = (nn.Linear(width + skip, 4 * width), GlobalResponseNorm(4 * width), nn.Linear(4 * width, width))
+        self.channelwise = nn.ModuleDict(dict(zip("024", steps)))
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         h = norm(conv(self.depthwise, x))
-        return x + self.channelwise(h if skip is None else torch.cat([h, skip], -1))
+        h = h if skip is None else torch.cat([h, skip], -1)
+        first, grn, last = self._steps()
+        if direct(first, grn, last):
+            return self._direct(x, h)
+        return x + last(grn(F.gelu(first(h))))
+
+    def _steps(self) -> Any:
+        return self.channelwise.values()
+
+    def _direct(self, x: Tensor, h: Tensor) -> Tensor:
+        """The same. With many more pixels than channels it is less work to let the weights carry the norm's gain."""
+        first, grn, last = self._steps()
+        h = product(h, first.weight, first.bias, gelu=True)
+        if h.shape[1] * h.shape[2] < 2 * last.out_features:
+            return x + product(grn(h), last.weight, last.bias)
+        bias = torch.addmv(last.bias, last.weight, grn.beta.flatten())
+        out = torch.empty_like(x)
+        for i, gain in enumerate(grn.gain(h).flatten(1)):
+            torch.add(x[i], product(h[i], last.weight * gain, bias), out=out[i])
+        return out
 
 
 class TimestepBlock(nn.Module):
@@ -100,11 +119,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         both = torch.cat([x, tokens], 1)
-        q, k, v = (one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in self.project(x, both))
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.attend(x, self.to_k(both), self.to_v(both))
 
-    def project(self, x: Tensor, both: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.to_q(x), self.to_k(both), self.to_v(both)
+    def attend(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attention of x (N,L,C) to projected keys and values (N,L+T,C)."""
+        split = (one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in (linear(self.to_q, x), keys, values))
+        return linear(self.out_proj, attention(*split).transpose(1, 2).flatten(2))
 
 
 class AttentionBlock(nn.Module):
@@ -113,28 +133,28 @@ class AttentionBlock(nn.Module):
     def __init__(self, width: int, c_cond: int, heads: int) -> None:
         super().__init__()
         self.attention = nn.ModuleDict({"attn": Attention(width, heads)})
-        self.kv_mapper = nn.Sequential(nn.SiLU(), nn.Linear(c_cond, width))
+        self.kv_mapper = nn.ModuleDict({"1": nn.Linear(c_cond, width)})
+        self.prompts = Kept()
 
     def forward(self, x: Tensor, clip: Tensor) -> Tensor:
-        return x + self.attention["attn"](norm(x).flatten(1, 2), self.kv_mapper(clip)).view_as(x)
+        attn, mapper = self._parts()
+        h = norm(x).flatten(1, 2)
+        if direct(attn, attn.to_k, attn.to_v, mapper):
+            return x + attn.attend(h, *self._keys_and_values(h, clip)).view_as(x)
+        return x + attn(h, mapper(F.silu(clip))).view_as(x)
 
+    def _parts(self) -> tuple[Any, Any]:
+        return self.attention["attn"], self.kv_mapper["1"]
 
-class Norm(nn.Module):
-    """`norm` as a layer, in front of a change of level."""
+    def _keys_and_values(self, h: Tensor, clip: Tensor) -> Iterator[Tensor]:
+        """Those of the prompt are made once for each prompt."""
+        attn, mapper = self._parts()
+        layers = (attn.to_k, attn.to_v)
+        weights = [weight for layer in (*layers, mapper) for weight in layer.parameters()]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return norm(x)
+        def projected() -> list[Tensor]:
+            tokens = linear(mapper, F.silu(clip))
+            return [linear(layer, tokens) for layer in layers]
 
-
-class Change(nn.Module):
-    """From one level of stage C to the next: a 1x1 convolution, as the `place`-th of two steps; the other is none."""
-
-    def __init__(self, before: int, after: int, place: int) -> None:
-        super().__init__()
-        steps: list[nn.Module] = [nn.Identity(), nn.Identity()]
-        steps[place] = nn.Conv2d(before, after, 1)
-        self.blocks = nn.ModuleList(steps)
-        self.place = place
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.blocks[self.place](x)
+        of_prompt = self.prompts.get(clip, weights, projected)
+        return (torch.cat([linear(layer, h), own], 1) for layer, own in zip(layers, of_prompt))

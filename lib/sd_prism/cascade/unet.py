@@ -5,13 +5,15 @@ Names of weights are those of the published files, with q, k and v apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import UNetConfig
-from .layers import AttentionBlock, Change, ConvBlock, Norm, TimestepBlock, conv, norm, ratio_embedding, resize
+from .direct import Memo, conv, direct
+from .layers import AttentionBlock, ConvBlock, TimestepBlock, norm, ratio_embedding, resize
 
 
 class UNet(nn.Module):
@@ -19,21 +21,21 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.memo = config, Memo()
         widths, patch = config.hidden, config.patch
-        self.embedding = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(config.channels * patch**2, widths[0], 1))
+        self.embedding = nn.ModuleDict({"1": nn.Conv2d(config.channels * patch**2, widths[0], 1)})
         self.down_downscalers, self.down_blocks, self.down_repeat_mappers = (nn.ModuleList() for _ in range(3))
         self.up_blocks, self.up_upscalers, self.up_repeat_mappers = (nn.ModuleList() for _ in range(3))
         for level, width in enumerate(widths):
-            self.down_downscalers.append(_down(config, widths[level - 1], width) if level else nn.Identity())
+            self.down_downscalers.append(_down(config, widths[level - 1], width) if level else nn.ModuleDict())
             self.down_blocks.append(self._blocks(level, config.down[level]))
             self.down_repeat_mappers.append(_mappers(width, config.down_repeats[level]))
         deepest = len(widths) - 1
         for i, level in enumerate(reversed(range(len(widths)))):
             self.up_blocks.append(self._blocks(level, config.up[i], widths[level] if level < deepest else 0))
             self.up_repeat_mappers.append(_mappers(widths[level], config.up_repeats[i]))
-            self.up_upscalers.append(_up(config, widths[level], widths[level - 1]) if level else nn.Identity())
-        self.clf = nn.Sequential(Norm(), nn.Conv2d(widths[0], config.channels * patch**2, 1), nn.PixelShuffle(patch))
+            self.up_upscalers.append(_up(config, widths[level], widths[level - 1]) if level else nn.ModuleDict())
+        self.clf = nn.ModuleDict({"1": nn.Conv2d(widths[0], config.channels * patch**2, 1)})
 
     def _blocks(self, level: int, count: int, skip: int = 0) -> nn.ModuleList:
         config, width = self.config, self.config.hidden[level]
@@ -51,31 +53,30 @@ class UNet(nn.Module):
         """Embedded pictures (N,h,w,C) -> predicted noise (N,channels,H,W)."""
         numbers = [r, *(torch.full_like(r, extra) for extra in extras)]
         embeddings = [ratio_embedding(one, self.config.c_r).to(x.dtype) for one in numbers]
-
-        def level(blocks: nn.ModuleList, mappers: nn.ModuleList, x: Tensor, skip: Tensor | None) -> Tensor:
-            for mapper in (*mappers, None):
-                for i, block in enumerate(blocks):
-                    if isinstance(block, ConvBlock):
-                        x = block(x, None if i else skip)
-                    else:
-                        x = block(x, embeddings if isinstance(block, TimestepBlock) else clip)
-                x = x if mapper is None else conv(mapper, x)
-            return x
-
         skips: list[Tensor] = []
         for scaler, blocks, mappers in zip(self.down_downscalers, self.down_blocks, self.down_repeat_mappers):
-            x = level(blocks, mappers, _scaled(scaler, x), None)
-            skips.insert(0, x)
-        for i, (blocks, mappers, scaler) in enumerate(zip(self.up_blocks, self.up_repeat_mappers, self.up_upscalers)):
-            skip = skips[i] if i else None
+            x = _level(blocks, mappers, _scaled(scaler, x), embeddings, clip)
+            skips.append(x)
+        skips.pop()  # x itself: the deepest level has no skip
+        for i, (blocks, mappers) in enumerate(zip(self.up_blocks, self.up_repeat_mappers)):
+            skip = skips.pop() if i else None
             if skip is not None and x.shape[1:3] != skip.shape[1:3]:
                 x = resize(x.permute(0, 3, 1, 2).float(), skip.shape[1:3]).to(x.dtype).permute(0, 2, 3, 1)
-            x = _scaled(scaler, level(blocks, mappers, x, skip))
-        return self.clf[2](conv(self.clf[1], norm(x)).permute(0, 3, 1, 2))
+            x = _scaled(self.up_upscalers[i], _level(blocks, mappers, x, embeddings, clip, skip))
+        return F.pixel_shuffle(conv(self.clf["1"], norm(x)).permute(0, 3, 1, 2), self.config.patch)
+
+    def _remembered(
+        self, given: Sequence[Tensor | None], layers: Sequence[nn.Module], make: Callable[[], Tensor]
+    ) -> Tensor:
+        """What `layers` make of a prompt; the same prompt again gives the same tensor, so that blocks know it too."""
+        if not direct(*layers):
+            return make()
+        return self.memo.get(given, [weight for layer in layers for weight in layer.parameters()], make)
 
     def enter(self, x: Tensor) -> Tensor:
         """A latent (N,channels,H,W) as (N,h,w,C)."""
-        return norm(self.embedding(x).permute(0, 2, 3, 1))
+        pixels = F.pixel_unshuffle(x, self.config.patch).permute(0, 2, 3, 1)
+        return norm(conv(self.embedding["1"], pixels))
 
 
 class StageC(UNet):
@@ -92,11 +93,15 @@ class StageC(UNet):
 
         No images are one vector of zeros.
         """
-        images = pooled.new_zeros(len(pooled), 1, self.config.image) if images is None else images
-        width = self.config.c_cond
-        pooled_tokens = self.clip_txt_pooled_mapper(pooled).view(len(pooled), -1, width)
-        image_tokens = self.clip_img_mapper(images).view(len(pooled), -1, width)
-        return norm(torch.cat([self.clip_txt_mapper(text), pooled_tokens, image_tokens], 1))
+
+        def told() -> Tensor:
+            vectors = pooled.new_zeros(len(pooled), 1, self.config.image) if images is None else images
+            of_pooled, of_images = self.clip_txt_pooled_mapper(pooled), self.clip_img_mapper(vectors)
+            tokens = (one.reshape(len(pooled), -1, self.config.c_cond) for one in (of_pooled, of_images))
+            return norm(torch.cat([self.clip_txt_mapper(text), *tokens], 1))
+
+        layers = (self.clip_txt_mapper, self.clip_txt_pooled_mapper, self.clip_img_mapper)
+        return self._remembered((text, pooled, images), layers, told)
 
     def forward(self, x: Tensor, r: Tensor, clip: Tensor, *, sca: float = 0, crp: float = 0) -> Tensor:
         """x (N,16,h,w) at noise ratios r (N,), `clip` of `condition` -> predicted noise (N,16,h,w)."""
@@ -115,7 +120,11 @@ class StageB(UNet):
 
     def condition(self, pooled: Tensor) -> Tensor:
         """Pooled text (N,pooled) as tokens (N,tokens,c_cond)."""
-        return norm(self.clip_mapper(pooled).view(len(pooled), -1, self.config.c_cond))
+
+        def told() -> Tensor:
+            return norm(self.clip_mapper(pooled).view(len(pooled), -1, self.config.c_cond))
+
+        return self._remembered((pooled,), (self.clip_mapper,), told)
 
     def effnet(self, latent: Tensor | None, size: Sequence[int]) -> Tensor:
         """The map (N,h,w,C) that a small latent (N,16,h',w') adds to every step; none is one of zeros, (1,h,w,C).
@@ -124,36 +133,61 @@ class StageB(UNet):
             latent: of stage C; None for the unconditional.
             size: (h,w), half of the noise's sides: an eighth of the picture's.
         """
-        weight = self.effnet_mapper[0].weight
-        if latent is None:
-            latent = weight.new_zeros(1, self.config.effnet, 1, 1)
-        pixels = self.pixels_mapper(weight.new_zeros(1, 3, 1, 1))
-        mapped = self.effnet_mapper(resize(latent, size))
-        return norm(mapped.permute(0, 2, 3, 1)) + norm(pixels.permute(0, 2, 3, 1))
+        weight = self.clip_mapper.weight
+        latent = weight.new_zeros(1, self.config.effnet, 1, 1) if latent is None else latent
+        nothing = weight.new_zeros(1, 3, 1, 1)  # pixels to start from, which nobody gives
+        return _mapped(self.effnet_mapper, resize(latent, size)) + _mapped(self.pixels_mapper, nothing)
 
     def forward(self, x: Tensor, r: Tensor, clip: Tensor, effnet: Tensor, *, sca: float = 0) -> Tensor:
         """x (N,4,H/4,W/4) at noise ratios r (N,), `clip` of `condition`, `effnet` -> predicted noise as x."""
         return self.run(self.enter(x) + effnet, r, clip, (sca,))
 
 
-def _down(config: UNetConfig, before: int, after: int) -> nn.Module:
+def _down(config: UNetConfig, before: int, after: int) -> nn.ModuleDict:
     """To the next coarser level; stage C's has the same size."""
-    change = Change(before, after, 0) if config.kind == "C" else nn.Conv2d(before, after, 2, stride=2)
-    return nn.Sequential(Norm(), change)
+    if config.kind == "B":
+        return nn.ModuleDict({"1": nn.Conv2d(before, after, 2, stride=2)})
+    return nn.ModuleDict({"1": nn.ModuleDict({"blocks": nn.ModuleDict({"0": nn.Conv2d(before, after, 1)})})})
 
 
-def _up(config: UNetConfig, before: int, after: int) -> nn.Module:
-    change = Change(before, after, 1) if config.kind == "C" else nn.ConvTranspose2d(before, after, 2, stride=2)
-    return nn.Sequential(Norm(), change)
+def _up(config: UNetConfig, before: int, after: int) -> nn.ModuleDict:
+    if config.kind == "B":
+        return nn.ModuleDict({"1": nn.ConvTranspose2d(before, after, 2, stride=2)})
+    return nn.ModuleDict({"1": nn.ModuleDict({"blocks": nn.ModuleDict({"1": nn.Conv2d(before, after, 1)})})})
+
+
+def _scaled(scaler: nn.Module, x: Tensor) -> Tensor:
+    *_, layer = scaler.modules()
+    return x if layer is scaler else conv(layer, norm(x))
 
 
 def _mappers(width: int, repeats: int) -> nn.ModuleList:
     return nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(repeats - 1))
 
 
-def _map_mapper(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, 4 * width, 1), nn.GELU(), nn.Conv2d(4 * width, width, 1))
+def _level(
+    blocks: nn.Module,
+    mappers: nn.Module,
+    x: Tensor,
+    embeddings: Sequence[Tensor],
+    clip: Tensor,
+    skip: Tensor | None = None,
+) -> Tensor:
+    """All blocks of a level, as often as it is repeated; the first block of every repetition sees the skip."""
+    for mapper in (*mappers.children(), None):
+        for i, block in enumerate(blocks.children()):
+            if isinstance(block, ConvBlock):
+                x = block(x, None if i else skip)
+            else:
+                x = block(x, embeddings if isinstance(block, TimestepBlock) else clip)
+        x = x if mapper is None else conv(mapper, x)
+    return x
 
 
-def _scaled(scaler: nn.Module, x: Tensor) -> Tensor:
-    return x if isinstance(scaler, nn.Identity) else conv(scaler[1], norm(x))  # type: ignore[index]
+def _map_mapper(channels: int, width: int) -> nn.ModuleDict:
+    return nn.ModuleDict({"0": nn.Conv2d(channels, 4 * width, 1), "2": nn.Conv2d(4 * width, width, 1)})
+
+
+def _mapped(mapper: nn.ModuleDict, x: Tensor) -> Tensor:
+    """(N,C,h,w) -> (N,h,w,width)."""
+    return norm(conv(mapper["2"], F.gelu(conv(mapper["0"], x.permute(0, 2, 3, 1)))))
