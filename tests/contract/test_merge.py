@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from contract.hosts import SECOND
+from contract.hosts import PRISM, SECOND
 from contract.jobs import HIRES, JOB, PROBE_TITLE, inpainting
 from safetensors.torch import load_file, save_file
 from sd_prism.merge import Recipe, bake, ldm_keys
@@ -168,6 +168,18 @@ def test_networks_stand_on_a_merge_as_on_the_baked_file(host, plain):
     assert pixels(host, prompt=WITH_LORA) == alone
     assert pixels(host) == plain[0]
     assert pixels(host, prompt=WITH_LORA, **checkpoint("baked")) == before
+
+
+def test_networks_that_change_no_weights_stand_on_a_merge_too(host):
+    if "lora_functional" not in host.get("/sdapi/v1/options"):
+        pytest.skip("this host's networks always change the weights")
+    host.post("/sdapi/v1/options", {"lora_functional": True})
+    try:
+        alone, before = pixels(host, prompt=WITH_LORA), pixels(host, FULL, prompt=WITH_LORA)
+        assert pixels(host, FULL) != before != alone == pixels(host, prompt=WITH_LORA)
+        assert pixels(host, prompt=WITH_LORA, **checkpoint("baked")) == before
+    finally:
+        host.post("/sdapi/v1/options", {"lora_functional": False})
 
 
 @pytest.mark.parametrize("part", ["/bias=1", "/weight=1", "/to_k=1", "BASE=1"])
@@ -420,6 +432,21 @@ def test_reload_ui_restores_the_model_though_the_host_has_dropped_others(host, p
     pixels(host, half)
     host.reload()
     assert weights(host) == plain[1]
+
+
+def test_disabling_the_extension_restores_the_model(host, plain):
+    if "disabled_extensions" not in host.get("/sdapi/v1/options"):
+        pytest.skip("this host disables no extensions")
+    pixels(host, FULL)
+    host.post("/sdapi/v1/options", {"disabled_extensions": [PRISM]})
+    try:
+        host.reload()
+        assert host.client.get("/prism/v1/merge/model").status_code == 404
+        assert (pixels(host), weights(host)) == plain
+    finally:
+        host.post("/sdapi/v1/options", {"disabled_extensions": []})
+        host.reload()
+    assert pixels(host, FULL) == pixels(host, **checkpoint("baked"))
 
 
 def test_infotext_gives_the_picture_back(host):
