@@ -187,7 +187,8 @@ MERGE = Panel(
         _text(
             "weights",
             "Block weights",
-            "A weight for each block, IN00 to the last OUT (one more: BASE comes first), or a preset of your own.",
+            "A weight for each block, IN00 to the last OUT (one more: BASE comes first); a preset of your own; or "
+            "runtime-block-merge's command, base:0.5, in00:1.",
             _weights_text,
         ),
         _text(
