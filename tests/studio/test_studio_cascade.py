@@ -16,7 +16,7 @@ from sd_prism.errors import PrismError
 from sd_prism.miniatures import MINI_V1
 from sd_prism.miniatures.cascade_draw import Cascade
 from sd_prism.studio import generate, host, page
-from unit.cascade_files import main_tensors, prefixed, random_state, tiny_decoder, tiny_main, write
+from unit.cascade_files import diffusers_folder, main_tensors, prefixed, random_state, tiny_decoder, tiny_main, write
 
 PANEL = "Prism Cascade"
 SIZE = {"width": 128, "height": 128}
@@ -270,10 +270,26 @@ def test_tokens_are_counted(draw):
 # --- from outside
 
 
-def test_from_the_command_lines_function(tmp_path, data):
-    models = data / "models" / "Stable-diffusion"
-    fields = {**FIELDS, **SIZE, **RECIPE, "alwayson_scripts": {PANEL: {"args": [{"steps": 4}]}}}
-    found = generate.generate(fields, checkpoint=models / "tiny-main.safetensors", data_dir=tmp_path)
+def alone(fields, checkpoint, folder):
+    """The picture and its infotext of the function behind the command line."""
+    request = {**FIELDS, **SIZE, **RECIPE, "alwayson_scripts": {PANEL: {"args": [fields]}}}
+    found = generate.generate(request, checkpoint=checkpoint, data_dir=folder)
     picture = Image.open(io.BytesIO(found.images[0]))
-    assert picture.size == (128, 128) and "steps=4" in picture.text["parameters"]
-    assert found.info["model"].startswith("tiny-main") and json.dumps(found.info)
+    assert found.info["model"].startswith(checkpoint.name) and json.dumps(found.info)
+    return picture, picture.text["parameters"]
+
+
+def test_from_the_command_line_with_the_decoder_beside(tmp_path, draw, data):
+    main = data / "models" / "Stable-diffusion" / "tiny-main.safetensors"
+    expected = draw(panel={"steps": 4}).images[0]
+    picture, infotext = alone({"steps": 4}, main, tmp_path)
+    assert picture.tobytes() == expected.tobytes()
+    assert "steps=4" in infotext and "decoder=tiny-decoder" in infotext
+
+
+def test_a_folder_is_a_checkpoint_too(tmp_path, data):
+    states = {part: random_state(part) for part in ("stage_c", "text")}
+    folder = diffusers_folder(tmp_path / "folder", states)
+    tiny_decoder(tmp_path / "folder-decoder.safetensors")
+    picture, infotext = alone({}, folder, tmp_path / "data")
+    assert picture.size == (128, 128) and "decoder=folder-decoder" in infotext

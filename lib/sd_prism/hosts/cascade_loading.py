@@ -61,7 +61,7 @@ def _loaded(model: Any) -> None:
 
 def _config(original: Any, state_dict: dict[str, Any], filename: str) -> Any:
     """The host asks which class of model its tensors are of."""
-    if not formats.role_of(state_dict):
+    if not _is_cascade(state_dict, filename):
         return original(state_dict, filename)
     try:
         state_dict[FILE] = _checked(Path(filename))
@@ -69,6 +69,16 @@ def _config(original: Any, state_dict: dict[str, Any], filename: str) -> Any:
         _give_back()
         raise
     return CONFIG
+
+
+def _is_cascade(state_dict: dict[str, Any], filename: str) -> bool:
+    """Whether a checkpoint is of Stable Cascade; a folder, which some hosts take, has no tensors of its own."""
+    if state_dict or not filename:
+        return bool(formats.role_of(state_dict))
+    try:
+        return bool(formats.inspect(filename).role)
+    except PrismError:
+        return False
 
 
 def _checked(path: Path) -> formats.CascadeFile:

@@ -33,9 +33,14 @@ _hashes: dict[tuple, str] = {}
 _told_missing: set[str] = set()
 
 
+def _weights(folder: Path) -> list[Path]:
+    """The files of a diffusers folder that are hashed: its UNet's, and where it has none all of them."""
+    return sorted((folder / "unet").glob("*.safetensors")) or sorted(folder.rglob("*.safetensors"))
+
+
 def sha256(filename: str) -> str:
     """The hash of a file, or of a diffusers folder's UNet, remembered while it does not change."""
-    files = sorted(Path(filename, "unet").glob("*.safetensors")) if os.path.isdir(filename) else [Path(filename)]
+    files = _weights(Path(filename)) if os.path.isdir(filename) else [Path(filename)]
     key = tuple((str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     if key not in _hashes:
         digest = hashlib.sha256()
@@ -130,13 +135,30 @@ def list_models() -> None:
     """Look for checkpoints anew; `--ckpt` comes first."""
     checkpoints_list.clear()
     checkpoint_aliases.clear()
-    files = [Path(shared.cmd_opts.ckpt)] if shared.cmd_opts.ckpt else []
+    given = Path(shared.cmd_opts.ckpt) if shared.cmd_opts.ckpt else None
+    files = [given, *_decoders_beside(given)] if given else []
     for folder in model_folders():
         if folder.is_dir():
             found = (file for file in folder.rglob("*") if _is_checkpoint(file))
             files += sorted(found, key=_place)
     for file in files:
         _list(file)
+
+
+def _decoders_beside(checkpoint: Path) -> list[Path]:
+    """What a main file of Stable Cascade cannot do without: the decoders in its folder."""
+    if _cascade_role(checkpoint) != "main":
+        return []
+    return [file for file in sorted(checkpoint.parent.glob("*.safetensors")) if _cascade_role(file) == "decoder"]
+
+
+def _cascade_role(file: Path) -> str:
+    from sd_prism.cascade import formats
+
+    try:
+        return formats.inspect(file).role
+    except PrismError:
+        return ""
 
 
 def _place(file: Path) -> tuple[bool, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -17,7 +18,10 @@ FLAGS = ("is_sd1", "is_sd2", "is_sdxl", "is_ssd", "is_sd3", "is_sdxl_inpaint")
 
 
 class StateDict(MutableMapping[str, Any]):
-    """The tensors of a .safetensors file by name, each read from it when it is asked for; a folder has none."""
+    """The tensors of a .safetensors file by name, each read from it when it is asked for; of anything else none.
+
+    A damaged file is told about by whoever loads it.
+    """
 
     def __init__(self, filename: str) -> None:
         self.filename = filename
@@ -25,13 +29,14 @@ class StateDict(MutableMapping[str, Any]):
 
     @property
     def _known(self) -> dict[str, Any]:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         if self._tensors is None:
             self._tensors = {}
-            if os.path.isfile(self.filename):
-                file = safe_open(self.filename, framework="pt")
-                self._tensors = {name: _Unread(file, name) for name in file.keys()}  # noqa: SIM118
+            if self.filename.endswith(".safetensors") and os.path.isfile(self.filename):
+                with contextlib.suppress(SafetensorError):
+                    file = safe_open(self.filename, framework="pt")
+                    self._tensors = {name: _Unread(file, name) for name in file.keys()}  # noqa: SIM118
         return self._tensors
 
     def __getitem__(self, name: str) -> Any:
