@@ -86,17 +86,17 @@ def held() -> ExitStack:
 
 
 @contextmanager
-def _factor() -> Iterator[None]:
+def _factor(module: Any = processing) -> Iterator[None]:
     """`opt_f` of the host, by which it divides pixels to get latents."""
-    original = processing.opt_f
+    original = module.opt_f
     factor = Factor(original)
-    processing.opt_f = factor
+    module.opt_f = factor
     try:
         yield
     finally:
         factor.on = False
-        if processing.opt_f is factor:
-            processing.opt_f = original
+        if module.opt_f is factor:
+            module.opt_f = original
 
 
 class Factor(int):
