@@ -9,14 +9,12 @@ import threading
 import time
 
 import pytest
-import torch
 from contract.hosts import Picture
 from contract.jobs import JOB, difference, inpainting, wishing
 from PIL import Image
-from sd_prism.cascade.effnet import BlockConfig, EffnetConfig, EffnetEncoder
 from sd_prism.miniatures import MINI_V1
 from sd_prism.settings import CASCADE
-from unit.cascade_files import decoder_tensors, main_tensors, random_state, tiny_main, write
+from unit.cascade_files import decoder_tensors, random_state, tiny_main, write
 
 MAIN, DECODER, OTHER, BLIND = "tiny-main", "tiny-decoder", "other-decoder", "blind-main"
 GRID = "x/y/z plot"
@@ -24,15 +22,6 @@ PIXELS = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Lanczos", "denoising
 SIZES = [(64, 64), (136, 72), (200, 96), (88, 176)]
 CASCADE_JOB = {**JOB, "sampler_name": "Euler a", "scheduler": "SGM Uniform", "steps": 3, "width": 128, "height": 96}
 QUICK = {"steps": 2}
-STAGES = ((8, 8, None), (8, 12, 16), (12, 16, 24), (16, 20, 32), (20, 20, 40), (20, 24, 40))
-
-
-def effnet():
-    """A picture encoder of few channels."""
-    torch.manual_seed(5)
-    blocks = [BlockConfig(one, other, inner, 4 if n > 2 else None) for n, (one, other, inner) in enumerate(STAGES)]
-    network = EffnetEncoder(EffnetConfig(8, tuple((block,) for block in blocks), 32))
-    return network.state_dict()
 
 
 def decoder(path, seed):
@@ -73,9 +62,8 @@ def facts(host):
 def furnished(host):
     """The host with Cascade's files, and one of them chosen as checkpoint until the last test."""
     place = host.data.parent / "checkpoints" if host.name != "studio" else host.data / "models" / "Stable-diffusion"
-    states = {part: random_state(part) for part in ("stage_c", "text", "previewer")} | {"effnet": effnet()}
-    write(place / f"{MAIN}.safetensors", main_tensors(states))
-    tiny_main(place / f"{BLIND}.safetensors")
+    tiny_main(place / f"{MAIN}.safetensors", parts=("stage_c", "text", "previewer", "effnet"))
+    tiny_main(place / f"{BLIND}.safetensors", parts=("stage_c", "text", "previewer"))
     decoder(place / f"{DECODER}.safetensors", 1)
     decoder(place / f"{OTHER}.safetensors", 9)
     host.post("/sdapi/v1/refresh-checkpoints")

@@ -62,8 +62,11 @@ def chosen(tab: str, number: object) -> Kept:
     return Kept(kept.pictures[number : number + 1], kept.overlays[number : number + 1])
 
 
-def again(given: Kept, settings: Mapping[str, object], tab: str) -> Any:
-    """The pictures with these settings of the panel over their own, saved as the host saves; the host's `Processed`.
+def again(given: Kept, settings: Mapping[str, object], tab: str, *, save: bool = True) -> Any:
+    """The pictures with these settings of the panel over their own; the host's `Processed`.
+
+    Args:
+        save: also as files, where the host's settings have pictures saved.
 
     Raises:
         PrismError: they cannot be decoded.
@@ -73,13 +76,13 @@ def again(given: Kept, settings: Mapping[str, object], tab: str) -> Any:
         shared.state.begin(job=f"{tab} decode")
         shared.state.job_count = 1
         try:
-            return _decoded(given, chosen, tab)
+            return _decoded(given, chosen, tab, save)
         finally:
             shared.state.end()
             devices.torch_gc()
 
 
-def _decoded(given: Kept, settings: Sequence[Mapping[str, Value]], tab: str) -> Any:
+def _decoded(given: Kept, settings: Sequence[Mapping[str, Value]], tab: str, save: bool) -> Any:
     made, texts = [], []
     steps = [int(values["steps"]) for values in settings]
     with in_progress(sum(steps)) as stopped:
@@ -93,7 +96,7 @@ def _decoded(given: Kept, settings: Sequence[Mapping[str, Value]], tab: str) -> 
     p.all_seeds = [one.seed for one in given.pictures]
     for number, (image, text) in enumerate(zip(made, texts)):
         p.batch_index = number
-        _save(image, text, p, p.all_seeds[number])
+        _tell(image, text, p, save)
     return processing.Processed(p, made, p.all_seeds[0], texts[0], infotexts=texts)
 
 
@@ -130,7 +133,7 @@ def _job(picture: Picture, tab: str) -> Any:
     """The host's own object of a job like that of the picture, for names of files and what its buttons read."""
     params = infotext_utils.parse_generation_parameters(picture.infotext, [])
     p = processing.StableDiffusionProcessingTxt2Img(
-        outpath_samples=shared.opts.outdir_samples or getattr(shared.opts, f"outdir_{tab}_samples"),
+        outpath_samples=getattr(shared.opts, "outdir_samples", "") or getattr(shared.opts, f"outdir_{tab}_samples"),
         prompt=params.get("Prompt", ""),
         negative_prompt=params.get("Negative prompt", ""),
         seed=picture.seed,
@@ -149,11 +152,13 @@ def _job(picture: Picture, tab: str) -> Any:
     return p
 
 
-def _save(image: Image.Image, text: str, p: Any, seed: int) -> None:
-    if shared.opts.enable_pnginfo:
+def _tell(image: Image.Image, text: str, p: Any, save: bool) -> None:
+    """The picture has its infotext, and its file."""
+    opts, seed = shared.opts, p.all_seeds[p.batch_index]
+    if opts.enable_pnginfo:
         image.info["parameters"] = text
-    if shared.opts.samples_save:
-        images.save_image(image, p.outpath_samples, "", seed, p.prompt, shared.opts.samples_format, info=text, p=p)
+    if save and opts.samples_save:
+        images.save_image(image, p.outpath_samples, "", seed, p.prompt, opts.samples_format, info=text, p=p)
 
 
 def retold(text: str, values: Mapping[str, Value]) -> str:

@@ -19,14 +19,15 @@ from PIL import Image, PngImagePlugin
 from starlette.concurrency import run_in_threadpool
 
 from ..errors import PrismError, UnknownName
-from . import access, cascade_again, cascade_decoding
+from . import access, cascade_again, cascade_decoding, routes
 from .cascade_latents import read
 from .cascade_previews import is_cascade
-from .http import Refused, answered, body_of, fields_of, problem
+from .routes import Refused, answered, body_of, fields_of, problem
 from .webui import loaded_model
 
 PREFIX = "/prism/v1/cascade"
 EXAMPLE = '{"tab": "txt2img", "steps": 20}'
+OWN = ("tab", "latents", "picture", "save_images")  # of a request; the rest are settings
 TABS = ("txt2img", "img2img")
 
 
@@ -37,7 +38,6 @@ def register() -> None:
 
 def add_routes(app: FastAPI) -> None:
     """Adds the routes to an app; an app that has them keeps the new ones only."""
-    app.router.routes[:] = [one for one in app.router.routes if not getattr(one, "path", "").startswith(PREFIX)]
 
     def model() -> JSONResponse:
         """Whether the loaded checkpoint is of Cascade, its decoder, and all decoders."""
@@ -46,7 +46,8 @@ def add_routes(app: FastAPI) -> None:
     async def decode(request: Request) -> JSONResponse:
         """Decode the last pictures of a "tab", or the "latents" of a file in base64, by other settings of the panel.
 
-        "picture" chooses one of the last job's, from 0. Settings that are not given stay as they were.
+        "picture" chooses one of the last job's, from 0; "save_images" has files written. Settings that are not given
+        stay as they were.
         """
         try:
             await access.check(request)
@@ -55,8 +56,7 @@ def add_routes(app: FastAPI) -> None:
             return problem(error.status, error)
         return await run_in_threadpool(answered, lambda: decoded(given))
 
-    app.add_api_route(f"{PREFIX}/model", model, methods=["GET"], tags=["Prism"], response_model=None)
-    app.add_api_route(f"{PREFIX}/decode", decode, methods=["POST"], tags=["Prism"], response_model=None)
+    routes.add(app, PREFIX, (("model", model, "GET"), ("decode", decode, "POST")))
 
 
 def loaded() -> dict[str, Any]:
@@ -82,12 +82,12 @@ def _count(tab: str) -> int:
 
 def decoded(given: Mapping[str, Any]) -> dict[str, Any]:
     """As the webui's own routes answer: pictures in base64, their infotexts, and what the webui's buttons read."""
-    settings = {name: value for name, value in given.items() if name not in ("tab", "latents", "picture")}
+    settings = {name: value for name, value in given.items() if name not in OWN}
     tab = given["tab"] or TABS[0]
     if tab not in TABS:
         raise UnknownName("tab", tab, TABS)
     kept = _given(given["latents"]) if given["latents"] else cascade_again.chosen(tab, given.get("picture"))
-    done = cascade_again.again(kept, settings, tab)
+    done = cascade_again.again(kept, settings, tab, save=given.get("save_images") is True)
     pngs = [_png(image, text) for image, text in zip(done.images, done.infotexts)]
     return {"images": pngs, "infotexts": done.infotexts, "info": done.js()}
 
