@@ -77,7 +77,7 @@ def stage_c_shapes(width=16, blocks=(1, 2), cond=24, text=TEXT, image=IMAGE):
 
 
 def stage_b_shapes(widths=(8, 16, 16, 24), blocks=(1, 1, 2, 1), up_repeats=(2, 2, 2, 2), cond=16, text=TEXT):
-    letters = ("CT", "CT", "CTA", "CTA")
+    letters = ("CT", "CT", "CTA", "CTA")[: len(widths)]
     shapes = {
         **linear("clip_mapper", cond * TOKENS, text),
         **conv("effnet_mapper.0", 4 * widths[0], 16),

@@ -45,7 +45,7 @@ class DecoderSettings:
             raise UnknownName("schedule", self.schedule, SCHEDULES)
         if self.steps < 1:
             raise OutOfRange("steps", self.steps, 1, 100, "decoder")
-        _ = self.guidance
+        _ = self.guidance, Schedule(self.shift)  # which check their numbers
 
     @property
     def guidance(self) -> Guidance:
@@ -124,10 +124,13 @@ class Decoder:
         noise: Noise | None,
     ) -> None:
         config, count = self.stage_b.config, len(latent)
+        smallest = GRID * 2 ** (len(config.hidden) - 1)  # one place of the deepest level
         for name, side in zip(("width", "height"), size):
-            if side < GRID or side % GRID:
-                near = max(round(side / GRID), 1) * GRID
-                raise PrismError(f"{name} is {side}; the decoder makes multiples of {GRID}, such as {near}")
+            if side < smallest or side % GRID:
+                near = max(round(side / GRID) * GRID, smallest)
+                raise PrismError(
+                    f"{name} is {side}; this decoder makes multiples of {GRID} from {smallest} on, such as {near}"
+                )
         if latent.ndim != 4 or latent.shape[1] != config.effnet:
             raise PrismError(f"latents of shape {tuple(latent.shape)} are not stage C's (N,{config.effnet},h,w)")
         for name, vector in (("pooled", pooled), ("negative", negative)):
