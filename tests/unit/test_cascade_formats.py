@@ -451,7 +451,7 @@ def test_inspect_tells_what_is_wrong(states, tmp_path, capsys):
     assert cli.main(["inspect", str(path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["decoder"] == "none in this folder"
-    assert facts["problems"] == ["stage C: 1 missing (clf.1.bias)", "1 tensors of no part, such as other.weight"]
+    assert facts["problems"] == ["stage C: 1 missing (clf.1.bias)", "of no part: 1 unknown (other.weight)"]
 
 
 def test_the_studio_knows_cascade_files_by_their_headers(states, tmp_path):

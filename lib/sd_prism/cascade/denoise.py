@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,8 +25,15 @@ class Denoiser:
 
     def __init__(self, net: Net, schedule: Schedule, dtype: torch.dtype | None = None) -> None:
         self.net, self.schedule, self.dtype = net, schedule, dtype
-        self.sigmas = schedule.table(LEVELS).float()
-        self.log_sigmas = self.sigmas.log()
+
+    @cached_property
+    def sigmas(self) -> Tensor:
+        """The (LEVELS,) float32 noise levels of the table, rising."""
+        return self.schedule.table(LEVELS).float()
+
+    @cached_property
+    def log_sigmas(self) -> Tensor:
+        return self.sigmas.log()
 
     @property
     def sigma_min(self) -> Tensor:

@@ -160,7 +160,7 @@ class Part:
     def problems(self) -> str:
         """What is wrong with its names and shapes, in words; "" if nothing is."""
         kinds = {"missing": self.missing, "unknown": self.unknown, "of another shape": self.misshapen}
-        told = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
+        told = [f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items() if names]
         return f"{self.title}: {'; '.join(told)}" if told else ""
 
 
@@ -302,7 +302,8 @@ def _role(parts: Iterable[str]) -> str:
     return "main" if "stage_c" in parts else "decoder" if "stage_b" in parts else parts[0]
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
+    """The first of many names, in words."""
     names = list(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 

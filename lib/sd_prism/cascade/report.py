@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PrismError
-from .formats import CascadeFile, Part, inspect, pair
+from .formats import CascadeFile, Part, inspect, pair, some
 
 
 def report(path: str | Path) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def report(path: str | Path) -> dict[str, Any]:
     }
     problems = [one for one in map(_problems, file.parts.values()) if one]
     if file.unknown:
-        problems.append(f"{len(file.unknown)} tensors of no part, such as {file.unknown[0]}")
+        problems.append(f"of no part: {len(file.unknown)} unknown ({some(file.unknown)})")
     if file.role == "main":
         told["decoder"] = _decoder(file)
     return told | {"problems": problems, "notes": list(file.notes)}
