@@ -86,11 +86,12 @@ def draw(data):
 # --- the menu
 
 
-def test_main_files_and_decoders_are_listed(draw):
+def test_main_files_are_in_the_menu_and_decoders_are_known(draw):
     from modules import sd_models
 
-    names = [info.name_for_extra for info in sd_models.checkpoints_list.values()]
-    assert {"tiny-main", "tiny-decoder", "mini-v1"} <= set(names)
+    offered = {title.partition(".safetensors")[0] for title in sd_models.checkpoint_tiles()}
+    assert {"tiny-main", "bare-main", "mini-v1"} <= offered and "tiny-decoder" not in offered
+    assert sd_models.get_closet_checkpoint_match("tiny-decoder").is_part
     assert sd_models.select_checkpoint().name_for_extra != "tiny-decoder"
 
 

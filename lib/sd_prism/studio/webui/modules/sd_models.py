@@ -118,7 +118,14 @@ class CheckpointInfo:
 
 
 def _is_part(names: Collection[str]) -> bool:
-    """Whether a file of these tensors has a UNet and neither text encoder nor VAE: it can be merged, not loaded."""
+    """Whether a file of these tensors cannot be loaded by itself.
+
+    So it is with a UNet that has neither text encoder nor VAE, and with all of Stable Cascade but its main files.
+    """
+    from sd_prism.cascade import formats
+
+    if formats.role_of(names) not in ("", "main"):
+        return True
     starts = {name.partition(".")[0] for name in names}
     return ldm_keys.UNET + "input_blocks.0.0.weight" in names and starts.isdisjoint(WITH_UNET)
 
