@@ -4,17 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from sd_prism.cascade.config import STAGE_B, STAGE_B_LITE, STAGE_C, STAGE_C_LITE, UNetConfig
-from sd_prism.cascade.layers import ratio_embedding
 from sd_prism.cascade.unet import StageB, StageC
+from unit.cascade_nets import TINY_B, TINY_C, near, random_net, ratios
 
-TINY_C = replace(
-    STAGE_C, c_cond=48, hidden=(32, 64), down=(2, 3), up=(3, 2), head_width=16, text=40, pooled=24, image=12
-)
-TINY_B = replace(
-    STAGE_B, c_cond=32, hidden=(16, 32, 48, 64), down=(2, 1, 3, 2), up=(2, 3, 1, 2), head_width=16, pooled=24
-)
 REPEATED = {"down_repeats": (2, 1, 1, 3), "up_repeats": (2, 2, 2, 2)}
 ARCHITECTURES = {
     "C": TINY_C,
@@ -26,21 +19,13 @@ ARCHITECTURES = {
 }
 
 
-def random_net(config):
-    torch.manual_seed(0)
-    net = (StageC if config.kind == "C" else StageB)(config).eval()
-    with torch.no_grad():
-        for name, weight in net.named_parameters():
-            if name.endswith((".gamma", ".beta", ".bias")):
-                weight.normal_(std=0.3)
-    return net
-
-
 def in_diffusers(net):
     """The same network, built and run by diffusers."""
     diffusers = pytest.importorskip("diffusers")
     config = net.config
-    heads = [width // config.head_width if "A" in letters else -1 for width, letters in zip(config.hidden, config.levels)]
+    heads = [
+        width // config.head_width if "A" in letters else -1 for width, letters in zip(config.hidden, config.levels)
+    ]
     kinds = {"C": "SDCascadeResBlock", "T": "SDCascadeTimestepBlock", "A": "SDCascadeAttnBlock"}
     inputs = (
         {"clip_text_in_channels": config.text, "clip_image_in_channels": config.image, "switch_level": (False,)}
@@ -68,19 +53,12 @@ def in_diffusers(net):
     )
     renamed = {}
     for name, weight in net.state_dict().items():
-        name = name.replace("attention.attn.to_", "attention.to_").replace("attention.attn.out_proj", "attention.to_out.0")
+        name = name.replace("attention.attn.to_", "attention.to_").replace(
+            "attention.attn.out_proj", "attention.to_out.0"
+        )
         renamed[name.replace("clip_mapper", "clip_txt_pooled_mapper") if config.kind == "B" else name] = weight
     theirs.load_state_dict(renamed, strict=True)
     return theirs.eval()
-
-
-def near(got, expected):
-    assert got.shape == expected.shape
-    assert (got - expected).abs().max() < 1e-5 * max(1, expected.abs().max())
-
-
-def ratios(count):
-    return torch.tensor([0.993583, 0.002257, 0.5, 0.31])[:count]
 
 
 @torch.no_grad()
@@ -91,9 +69,9 @@ def test_stage_c_equals_diffusers(name, count, size, chunks, images):
     theirs = in_diffusers(ours)
     x, r = torch.randn(count, 16, *size), ratios(count)
     text, pooled, vectors = torch.randn(count, 77 * chunks, 40), torch.randn(count, 24), torch.randn(count, images, 12)
-    expected = theirs(
-        x, r, pooled[:, None], text, vectors if images else torch.zeros(count, 1, 12), return_dict=False
-    )[0]
+    expected = theirs(x, r, pooled[:, None], text, vectors if images else torch.zeros(count, 1, 12), return_dict=False)[
+        0
+    ]
     clip = ours.condition(text, pooled, vectors if images else None)
     assert clip.shape == (count, 77 * chunks + 4 + 4 * max(images, 1), 48)
     near(ours(x, r, clip), expected)

@@ -133,6 +133,13 @@ def test_files_dicts_and_modules_give_the_same_bits(text, sources, live, tmp_pat
     assert same(live, dict(tree.state_dict()))
 
 
+def test_torch_counts_what_is_written_to_a_module(sources):
+    tree = Tree(sources["A"])
+    before = {name: one._version for name, one in tree.named_parameters()}
+    done = merged("B:0:M00=1", tree, sources)
+    assert {name for name, one in tree.named_parameters() if one._version > before[name]} == set(done.changed)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float8_e4m3fn])
 def test_the_live_models_own_type_is_kept(dtype, sources):
     live = {name: one.to(dtype) for name, one in sources["A"].items()}

@@ -60,7 +60,7 @@ class Weights(Mapping[str, Tensor]):
     def live(self, name: str) -> Tensor:
         """A parameter as it is, networks included."""
         place = self._places[name]
-        return getattr(self._module(place), place.name).data
+        return getattr(self._module(place), place.name).detach()
 
     def base(self, name: str) -> Tensor:
         """A parameter's values without networks; not to be written to."""
@@ -77,7 +77,7 @@ class Weights(Mapping[str, Tensor]):
         for name, staged in self._staged.items():
             place = self._places[name]
             module = self._module(place)
-            getattr(module, place.name).data.copy_(staged)
+            getattr(module, place.name).detach().copy_(staged)
             kept = getattr(module, f"fp16_{place.name}", None)
             if kept is not None:  # what networks are added to
                 kept.copy_(staged)
@@ -136,7 +136,7 @@ def take_off(module: Any) -> None:
             outer.bias = None  # a network's own
         for path, values in backups.items():
             owner, _, name = path.rpartition(".")
-            getattr(module.get_submodule(owner), name).data.copy_(values)
+            getattr(module.get_submodule(owner), name).detach().copy_(values)
     module.network_current_names = ()
     module.network_weights_backup = module.network_bias_backup = None
 

@@ -144,7 +144,7 @@ class Target:
         return ".".join(self._paths[name])
 
     def tensor(self, name: str) -> Tensor:
-        """The live tensor, for writing."""
+        """The live tensor, for writing; torch counts what is written, so that nobody trusts what they made of it."""
         path, live = self._paths[name], self._live()
         if not isinstance(live, nn.Module):
             return live[self.name(name)]  # type: ignore[index]
@@ -152,7 +152,7 @@ class Target:
         for part in path[:-1]:
             module = module._modules[part]
         found = module._parameters.get(path[-1])
-        return (getattr(module, path[-1]) if found is None else found).data
+        return (getattr(module, path[-1]) if found is None else found).detach()
 
 
 def _changed(
