@@ -16,10 +16,12 @@ from sd_prism.settings import CASCADE, FREEU, MERGE, NAMESPACES
 from unit.cascade_files import TEXT, decoder_tensors, main_tensors, random_state, stage_c_shapes, text_shapes, write
 
 MAIN, WIDER, DECODER, STAGE_A = "model-c", "model-c-wider", "model-c-decoder", "model-c-stage-a"
-SD_VAE = "of-sd1.safetensors"
+VAE, SD_VAE = "another-a.safetensors", "of-sd1.safetensors"
 DRAWN = {**JOB, "sampler_name": "Euler a", "scheduler": "SGM Uniform", "width": 128, "height": 128}
 SIDE = 3  # of stage C's latents: 128 // 42
-SCHEDULES_SHOWN = ("SGM Uniform", "Karras", "Simple", "Normal", "Beta")
+ALIKE = 3  # schedules that may differ from another by less than these few steps show
+DECODE_METHOD = "sd_vae_decode_method"
+OPTIONS = {"sd_vae": "None", "CLIP_stop_at_last_layers": 1, DECODE_METHOD: "Full"}  # a job may override them
 PREVIEWS = ("Full", "Approx NN", "Approx cheap", "TAESD")
 
 
@@ -66,7 +68,7 @@ def furnish(host, place):
         write(place / f"{STAGE_A}.safetensors", decoder["stage_a"]),
     ]
     models = host.data / "models"
-    write(models / "VAE" / f"{STAGE_A}.safetensors", random_state("stage_a", seed=5))
+    write(models / "VAE" / VAE, random_state("stage_a", seed=5))
     prefix = "first_stage_model."
     own = {name.removeprefix(prefix): one for name, one in load_file(MINI_V1).items() if name.startswith(prefix)}
     write(models / "VAE" / SD_VAE, own)
@@ -90,6 +92,8 @@ def host(host):
     files = furnish(host, place)
     for what in ("checkpoints", "loras", "vae"):
         host.post(f"/sdapi/v1/refresh-{what}")
+    known = host.get("/sdapi/v1/options")
+    host.post("/sdapi/v1/options", {name: value for name, value in OPTIONS.items() if name in known})
     load(host, MINI_V1.name)
     host.sd1 = pixels(host)
     load(host, MAIN)
@@ -159,7 +163,7 @@ def test_a_part_alone_is_no_checkpoint(host, name, what):
         load(host, checkpoint)
         before = pixels(host, prompt="a (red:1.3) fish")
         answer = host.ask({**DRAWN, "override_settings": {"sd_model_checkpoint": name}})
-        assert answer.status_code == 500 and f"{name}.safetensors is {what} of Stable Cascade" in answer.text
+        assert answer.is_error and f"{name}.safetensors is {what} of Stable Cascade" in answer.text
         load(host, name)
         assert pixels(host, prompt="a (red:1.3) fish") == before
     load(host, MAIN)
@@ -193,7 +197,6 @@ def test_negatives_styles_and_clip_skip(host, plain):
         {"override_settings": {"CLIP_stop_at_last_layers": 2}},
     ]
     assert len({plain.pixels, *(pixels(host, **fields) for fields in given)}) == len(given) + 1
-    host.post("/sdapi/v1/options", {"CLIP_stop_at_last_layers": 1})
 
 
 def test_without_guidance_the_negative_prompt_does_nothing(host):
@@ -209,10 +212,10 @@ def test_tokens_are_counted(host):
 
 
 def test_embeddings_of_this_width_are_vectors_and_others_are_words(host):
-    plainly, halved = (pixels(host, prompt=f"a {name} fish") for name in ("plainly", "halved"))
-    assert plainly == halved
-    assert "TI hashes" in draw(host, prompt="a halved fish").infotext
-    assert "TI hashes" not in draw(host, prompt="a foreign fish").infotext
+    plainly, halved, foreign = (draw(host, prompt=f"a {name} fish") for name in ("plainly", "halved", "foreign"))
+    assert plainly.pixels == halved.pixels
+    assert "TI hashes" in plainly.infotext and "TI hashes" in halved.infotext
+    assert "TI hashes" not in foreign.infotext and "rror" not in foreign.infotext
 
 
 # --- samplers
@@ -229,10 +232,10 @@ def test_every_schedule_makes_a_picture(host):
     labels = [one["label"] for one in host.get("/sdapi/v1/schedulers")]
     found = {label: draw(host, sampler_name="DPM++ 2M", scheduler=label) for label in labels}
     assert [label for label, picture in found.items() if "rror" in picture.infotext] == []
-    assert len({found[label].pixels for label in SCHEDULES_SHOWN}) == len(SCHEDULES_SHOWN)
+    assert len({picture.pixels for picture in found.values()}) > len(labels) - ALIKE
 
 
-@pytest.mark.parametrize("scheduler", ["SGM Uniform", "Simple", "Normal", "DDIM"])
+@pytest.mark.parametrize("scheduler", ["SGM Uniform", "Simple", "Uniform"])
 def test_many_steps_have_none_of_no_length(host, scheduler):
     picture = draw(host, sampler_name="DPM++ 2M", scheduler=scheduler, steps=150)
     assert "rror" not in picture.infotext
@@ -264,8 +267,9 @@ def test_previews_are_small_and_no_decoder_runs_for_them(host, plain, kind):
 
 @pytest.mark.parametrize("kind", PREVIEWS[1:])
 def test_finished_pictures_are_never_approximated(host, plain, kind):
-    assert pixels(host, override_settings={"sd_vae_decode_method": kind}) == plain.pixels
-    host.post("/sdapi/v1/options", {"sd_vae_decode_method": "Full"})
+    if DECODE_METHOD not in host.get("/sdapi/v1/options"):
+        pytest.skip("this host has no choice of them")
+    assert pixels(host, override_settings={DECODE_METHOD: kind}) == plain.pixels
 
 
 # --- networks and the other menus
@@ -283,9 +287,8 @@ def test_networks_are_found_by_every_name_and_leave_nothing(host, plain):
 
 
 def test_stage_a_is_chosen_in_the_menu_of_vaes(host, plain):
-    vae = f"{STAGE_A}.safetensors"
-    chosen = draw(host, override_settings={"sd_vae": vae})
-    assert chosen.pixels != plain.pixels and f"VAE: {vae}" in chosen.infotext
+    chosen = draw(host, override_settings={"sd_vae": VAE})
+    assert chosen.pixels != plain.pixels and f"VAE: {VAE}" in chosen.infotext
     none = draw(host, override_settings={"sd_vae": "None"})
     assert none.pixels == plain.pixels and "VAE" not in none.infotext
 
@@ -295,7 +298,7 @@ def test_a_vae_of_the_other_kind_is_left_out(host, plain):
         host.post("/sdapi/v1/options", {"sd_vae": SD_VAE})
         foreign = draw(host)
         assert foreign.pixels == plain.pixels and "VAE" not in foreign.infotext
-        host.post("/sdapi/v1/options", {"sd_vae": f"{STAGE_A}.safetensors"})
+        host.post("/sdapi/v1/options", {"sd_vae": VAE})
         assert pixels(host) != plain.pixels
         load(host, MINI_V1.name)
         assert pixels(host) == host.sd1

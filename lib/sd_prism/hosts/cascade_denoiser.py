@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -23,19 +24,20 @@ class CascadeDenoiser(Denoiser):
         self.inner_model = model
 
     def t_to_sigma(self, t: Any) -> Any:
-        """Noise levels of times 0..1, rising strictly up to r(sigma_max).
+        """Noise levels of times 0..1, rising strictly between the times of the lowest and of the highest level.
 
-        A shift above 1 reaches the highest level before that time. Levels would be equal from there on, and steps
-        between equal levels have no length, by which solvers of second order divide.
+        A shift above 1 reaches the highest level before its time, one below 1 leaves the lowest after it. Levels would
+        be equal there, and steps between equal levels have no length, by which solvers of second order divide.
         """
-        sigma = torch.as_tensor(super().t_to_sigma(t))
-        bound, top = self.schedule.t(self.schedule.sigma_max), self.schedule.r(self.schedule.sigma_max)
-        if bound >= top:
+        schedule, sigma = self.schedule, torch.as_tensor(super().t_to_sigma(t))
+        if schedule.shift == 1:
             return sigma
-        start = bound - (top - bound) / 2
-        low, high = (torch.tensor(level).log() for level in (self.schedule.sigma(start), self.schedule.sigma_max))
-        ramp = torch.lerp(low, high, ((torch.as_tensor(t) - start) / (top - start)).clamp(0, 1).float().cpu())
-        return torch.where(sigma.cpu() > low.exp(), ramp.exp(), sigma.cpu()).to(sigma.device)
+        bound = schedule.sigma_max if schedule.shift > 1 else schedule.sigma_min
+        reached, last = schedule.t(bound), schedule.r(bound)
+        start = reached + (reached - last) / 2
+        part = ((torch.as_tensor(t).to(sigma) - start) / (last - start)).clamp(0, 1)
+        low, high = math.log(schedule.sigma(start)), math.log(bound)
+        return torch.where(part > 0, (low + (high - low) * part).exp(), sigma)
 
 
 def sigma_at(alphas_cumprod: Tensor, index: Tensor) -> Tensor:
