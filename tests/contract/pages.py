@@ -15,13 +15,17 @@ HOSTS_OWN = ("iframeResizer", "cdnjs", "reading 'props'", "Failed to load resour
 
 @contextmanager
 def opened(browser: Any, host: Host, panel: str, switch: str = "-checkbox input") -> Iterator[Any]:
-    """A fresh page, as soon as it has a panel, its switch if there is one; our scripts say nothing in its console."""
+    """A fresh page, as soon as it has a panel, its switch if there is one; our scripts say nothing in its console.
+
+    It gets nothing of other sites: gradio asks one for a script, and the page waits for it where there is no network.
+    """
     page = browser.new_page(viewport={"width": 1280, "height": 1600})
     page.set_default_timeout(PATIENCE)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(str(host.client.base_url))
+    page.route(lambda url: not url.startswith(str(host.client.base_url)), lambda route: route.abort())
+    page.goto(str(host.client.base_url), wait_until="commit")
     page.wait_for_selector("html:not(.opening) #txt2img_generate")
     page.wait_for_selector(f"{panel}{switch}", state="attached")
     yield page
