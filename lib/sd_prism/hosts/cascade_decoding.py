@@ -229,6 +229,12 @@ class Decoding:
             yield device
             return
         model = sd_models.model_data.sd_model
+        if getattr(model, "lowvram", False):  # the host fetches what it needs of it again
+            from modules import lowvram
+
+            lowvram.send_everything_to_cpu()
+            yield device
+            return
         model.to("cpu")
         devices.torch_gc()
         try:
