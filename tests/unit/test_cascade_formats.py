@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from sd_prism.cascade import formats, weights
 from sd_prism.cascade.formats import inspect, load, pair, role_of, state
+from sd_prism.cascade.report import report
 from sd_prism.errors import PrismError, UnknownName
 from sd_prism.merge import ldm_keys
 from sd_prism.studio import cli
@@ -224,6 +225,18 @@ def test_missing_unknown_and_misshapen_weights_are_told_by_part(states, tmp_path
         load(path, "stage_d")
 
 
+def test_weights_without_sides_are_told(states, tmp_path):
+    flat = {name: torch.zeros(()) for name in files.main_tensors(chosen(states, *MAIN), True)}
+    main = files.write(tmp_path / "main.safetensors", flat)
+    second = files.write(
+        tmp_path / "b.safetensors", {name: torch.zeros(()) for name in files.in_proj(states["stage_b"])}
+    )
+    for path, part in ((main, "stage_c"), (main, "text"), (second, "stage_b")):
+        assert report(path)["problems"]
+        with pytest.raises(PrismError):
+            load(path, part)
+
+
 def test_a_part_without_what_tells_its_build_is_refused(states, tmp_path):
     for part, name in (
         ("stage_c", "down_blocks.0.0.depthwise.weight"),
@@ -254,8 +267,9 @@ def test_what_is_no_cascade_file_is_refused(states, tmp_path):
     (tmp_path / "old.ckpt").write_bytes(whole)
     with pytest.raises(PrismError, match="is a pickle"):
         inspect(tmp_path / "old.ckpt")
-    with pytest.raises(PrismError, match="does not exist"):
-        inspect(tmp_path / "none.safetensors")
+    for path in (tmp_path / "none.safetensors", tmp_path / ("x" * 5000), "a\0b"):
+        with pytest.raises(PrismError, match="does not exist"):
+            inspect(path)
     with pytest.raises(PrismError, match="is no file of Stable Cascade"):
         inspect(files.write(tmp_path / "other.safetensors", {"x": torch.ones(1)}))
     (tmp_path / "folder").mkdir()
@@ -356,7 +370,8 @@ def test_names_alone_tell_the_role(states):
     assert role_of(files.decoder_tensors(chosen(states, *DECODER), True)) == "decoder"
     for part in ("stage_a", "effnet", "previewer"):
         assert role_of(states[part]) == part
-    assert role_of([*states["effnet"], "projections.0.0.weight"]) == "effnet"
+    both = [f"encoder.{name}" for name in states["effnet"]] + [f"previewer.{name}" for name in states["previewer"]]
+    assert role_of(both) == role_of([*states["effnet"], "projections.0.0.weight"]) == "effnet"
     assert role_of(["backbone.0.0.weight", "projections.0.0.weight"]) == "controlnet"
     for others in (
         states["text"],
@@ -452,6 +467,20 @@ def test_inspect_tells_what_is_wrong(states, tmp_path, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["decoder"] == "none in this folder"
     assert facts["problems"] == ["stage C: 1 missing (clf.1.bias)", "of no part: 1 unknown (other.weight)"]
+
+
+def test_parts_that_are_not_used_are_known(states, tmp_path):
+    vision = {"vision_model.embeddings.class_embedding": torch.zeros(8), "visual_projection.weight": torch.zeros(4, 8)}
+    tensors = files.main_tensors(chosen(states, "stage_c")) | files.prefixed("clip_l_vision.", vision)
+    main = files.write(tmp_path / "m.safetensors", tensors)
+    control = {"backbone.0.0.weight": torch.zeros(2, 3, 3, 3), "projections.0.0.weight": torch.zeros(2)}
+    canny = files.write(tmp_path / "canny.safetensors", control)
+    assert (list(inspect(main).parts), inspect(canny).role) == (["stage_c", "vision"], "controlnet")
+    told = report(main)
+    assert told["parts"][1] == "the vision encoder, float32, 0.0 MB, not used here" and told["problems"] == []
+    for path, part in ((main, "vision"), (canny, "controlnet")):
+        with pytest.raises(PrismError, match="which is known, but not used here"):
+            load(path, part)
 
 
 def test_the_studio_knows_cascade_files_by_their_headers(states, tmp_path):

@@ -18,6 +18,7 @@ from .stage_a import StageA
 from .unet import StageB
 
 FACTOR, GRID = 4, 8  # pixels to a side of stage B's latents, and of the map that stage C's become
+MAX_STEPS = 100
 SMALLEST_CHUNK = 8  # rows of a latent
 
 
@@ -43,8 +44,8 @@ class DecoderSettings:
             raise UnknownName("sampler", self.sampler, SAMPLERS)
         if self.schedule not in SCHEDULES:
             raise UnknownName("schedule", self.schedule, SCHEDULES)
-        if self.steps < 1:
-            raise OutOfRange("steps", self.steps, 1, 100, "decoder")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise OutOfRange("steps", self.steps, 1, MAX_STEPS, "decoder")
         _ = self.guidance, Schedule(self.shift)  # which check their numbers
 
     @property

@@ -7,12 +7,13 @@ that lie beside a bare stage C. `inspect` needs no torch and reads no tensor.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from itertools import takewhile
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -116,8 +117,8 @@ class Part:
         """The published build, "full" or "lite"; widths of another one ("16x16"); "" where there is but one."""
         if self.name not in ("stage_c", "stage_b"):
             return ""
-        first = (f"down_blocks.{level}.0.depthwise.weight" for level in range(len(self.shapes)))
-        widths = tuple(self.shapes[name][0] for name in takewhile(self.shapes.__contains__, first))
+        levels = (f"down_blocks.{level}.0.depthwise.weight" for level in count())
+        widths = tuple(takewhile(bool, (_side(self.shapes, name, 0) for name in levels)))
         return VARIANTS.get((self.name, widths), "x".join(map(str, widths)))
 
     def network(self) -> nn.Module:
@@ -222,7 +223,7 @@ def inspect(path: str | Path) -> CascadeFile:
         PrismError: it is missing, damaged, a pickle, or not of Stable Cascade.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib's own raises for impossible paths
         return _inspect_folder(path)
     tensors = _Tensors.of(path)
     parts = tensors.parts()
@@ -289,17 +290,22 @@ def _decodes(candidate: str | Path, main: CascadeFile) -> bool:
     if "stage_b" not in parts or "stage_c" not in main.parts:
         return False
     own, small = parts["stage_b"].shapes, main.parts["stage_c"].shapes
-    takes = own.get("effnet_mapper.0.weight", (0, 0))[1], own.get("clip_mapper.weight", (0, 0))[1]
-    return takes == (small["clf.1.weight"][0], small.get("clip_txt_pooled_mapper.weight", (0, 0))[1])
+    takes = _side(own, "effnet_mapper.0.weight", 1), _side(own, "clip_mapper.weight", 1)
+    return takes == (_side(small, "clf.1.weight", 0), _side(small, "clip_txt_pooled_mapper.weight", 1))
 
 
 def _inspected(path: str | Path | CascadeFile) -> CascadeFile:
     return path if isinstance(path, CascadeFile) else inspect(path)
 
 
-def _role(parts: Iterable[str]) -> str:
-    parts = list(parts)
-    return "main" if "stage_c" in parts else "decoder" if "stage_b" in parts else parts[0]
+def _role(parts: Container[str]) -> str:
+    first = next(name for name in TITLES if name in parts)
+    return {"stage_c": "main", "stage_b": "decoder"}.get(first, first)
+
+
+def _side(shapes: Mapping[str, Shape], name: str, axis: int) -> int:
+    """A side of a weight; 0 where there is none."""
+    return (*shapes.get(name, ()), 0, 0)[axis]
 
 
 def some(names: Iterable[str]) -> str:
@@ -415,8 +421,8 @@ def _fits(found: Part, parts: Mapping[str, Part]) -> bool:
     """Whether a text encoder gives what stage C takes; other parts are not compared."""
     if found.name != "text" or "stage_c" not in parts:
         return True
-    taken = parts["stage_c"].shapes.get("clip_txt_pooled_mapper.weight", (0, 0))[-1]
-    return found.shapes.get("text_projection.weight", (0,))[0] == taken
+    taken = _side(parts["stage_c"].shapes, "clip_txt_pooled_mapper.weight", 1)
+    return _side(found.shapes, "text_projection.weight", 0) == taken
 
 
 def dtype_for(part: Part, wanted: str | torch.dtype | None = None, device: str | torch.device = "cpu") -> torch.dtype:

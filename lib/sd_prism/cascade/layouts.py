@@ -58,7 +58,7 @@ class Weight(NamedTuple):
     def shape(self, tensor: Shape) -> Shape:
         if self.form == "T":
             return tensor[::-1]
-        return (tensor[0] // 3, *tensor[1:]) if self.form else tensor
+        return (tensor[0] // 3, *tensor[1:]) if self.form and tensor else tensor
 
 
 def parts_of(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PrismError
-from .formats import CascadeFile, Part, inspect, pair, some
+from .formats import NETWORKS, CascadeFile, Part, inspect, pair, some
 
 
 def report(path: str | Path) -> dict[str, Any]:
@@ -39,12 +39,14 @@ def _part(part: Part, file: CascadeFile) -> str:
         words.append(f"in {' and '.join(elsewhere)}")
     if file.role == "decoder" and part.name == "text":
         words.append("not read: the main file's is used")
+    if part.name not in NETWORKS:
+        words.append("not used here")
     return ", ".join(words)
 
 
 def _problems(part: Part) -> str:
     try:
-        return part.problems()
+        return part.problems() if part.name in NETWORKS else ""
     except PrismError as error:
         return str(error)
 
