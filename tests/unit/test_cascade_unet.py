@@ -1,10 +1,12 @@
 """Stages C and B against diffusers' StableCascadeUNet on random weights."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from sd_prism.cascade.config import STAGE_B, STAGE_B_LITE, STAGE_C, STAGE_C_LITE, UNetConfig
+from sd_prism.cascade.layers import ratio_embedding
 from sd_prism.cascade.unet import StageB, StageC
 from unit.cascade_nets import TINY_B, TINY_C, near, random_net, ratios
 
@@ -119,3 +121,47 @@ def test_weights_can_be_assigned_to_a_net_without_any():
         x, effnet = torch.randn(1, 4, 16, 16), full.effnet(torch.randn(1, 16, 2, 2), (8, 8))
         clip = full.condition(torch.randn(1, 24))
         assert torch.equal(net(x, ratios(1), clip, effnet), full(x, ratios(1), clip, effnet))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_timestep_is_embedded_in_float32_whatever_the_nets_type(dtype):
+    r = torch.tensor([0.993583, 0.731, 0.33, 0.002257], dtype=torch.float64)
+    k = torch.arange(32, dtype=torch.float64)
+    angles = 10000 * r[:, None] * torch.exp(-k * math.log(10000) / 31)
+    exact = torch.cat([angles.sin(), angles.cos()], 1)
+    got = ratio_embedding(r.float(), 64)
+    assert got.dtype == torch.float32
+    assert (got - exact).abs().max() < 2e-3  # 10000 r itself, in float32
+    net, seen = random_net(TINY_C).to(dtype), []
+    net.down_blocks[0][1].mapper.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x, clip = torch.zeros(4, 16, 2, 2, dtype=dtype), torch.zeros(4, 1, 48, dtype=dtype)
+    with torch.no_grad():
+        net(x, r.float(), clip)
+    assert torch.equal(seen[0], got.to(dtype))
+
+
+@torch.no_grad()
+def test_conditions_beside_the_timestep_are_embedded_as_it_is():
+    net, x, clip = random_net(TINY_C), torch.randn(1, 16, 4, 4), torch.randn(1, 8, 48)
+    seen = {}
+    for name in ("sca", "crp"):
+        layer = getattr(net.down_blocks[0][1], f"mapper_{name}")
+        layer.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0]}))
+    zeros = net(x, ratios(1), clip)
+    assert seen["sca"].tolist() == seen["crp"].tolist() == [[0.0] * 32 + [1.0] * 32]
+    assert not torch.equal(net(x, ratios(1), clip, sca=0.2, crp=0.7), zeros)
+    assert torch.equal(seen["crp"], ratio_embedding(torch.tensor([0.7]), 64))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_batch_equals_single_pictures(dtype):
+    net = random_net(TINY_B).to(dtype)
+    x, pooled, latent = (torch.randn(shape).to(dtype) for shape in ((3, 4, 64, 48), (3, 24), (3, 16, 5, 4)))
+
+    def step(i):
+        return net(x[i], ratios(3)[i], net.condition(pooled[i]), net.effnet(latent[i], (32, 24)))
+
+    together = step(slice(None))
+    alone = torch.cat([step(slice(i, i + 1)) for i in range(3)])
+    assert (together - alone).abs().max() <= (1e-5 if dtype == torch.float32 else 0.03) * alone.abs().max()

@@ -72,8 +72,14 @@ class UNetConfig:
         """
         kind: Literal["C", "B"] = "C" if "clip_txt_mapper.weight" in shapes else "B"
         pooled = "clip_txt_pooled_mapper.weight" if kind == "C" else "clip_mapper.weight"
-        _need(shapes, f"stage {kind}", (pooled, "embedding.1.weight", "down_blocks.0.0.depthwise.weight"))
+        _need(shapes, f"stage {kind}", (pooled, "embedding.1.weight"))
         down, up = _levels(shapes, "down"), _levels(shapes, "up")
+        if len(down) != len(up):
+            raise PrismError(
+                f"stage {kind} in this file has {len(down)} levels down and {len(up)} up; some are missing"
+            )
+        widths = [f"down_blocks.{level}.0.depthwise.weight" for level in range(len(down))]
+        _need(shapes, f"stage {kind}", widths)
         patch = 1 if kind == "C" else 2
         c_cond = _c_cond(shapes, pooled)
         return cls(
@@ -81,7 +87,7 @@ class UNetConfig:
             channels=shapes["embedding.1.weight"][1] // patch**2,
             patch=patch,
             c_cond=c_cond,
-            hidden=tuple(shapes[f"down_blocks.{level}.0.depthwise.weight"][0] for level in range(len(down))),
+            hidden=tuple(shapes[name][0] for name in widths),
             levels=tuple(pattern for pattern, _ in down),
             down=tuple(count for _, count in down),
             up=tuple(count for _, count in up),
