@@ -11,7 +11,7 @@ import torch
 from jobs import FIELDS, painted, pixels
 from PIL import Image
 from safetensors.torch import save_file
-from sd_prism.cascade import formats
+from sd_prism.cascade import direct, formats
 from sd_prism.errors import PrismError
 from sd_prism.miniatures import MINI_V1
 from sd_prism.miniatures.cascade_draw import Cascade
@@ -239,6 +239,17 @@ def test_networks_by_the_names_of_their_files(draw, spelled):
     assert abs(pixels(found) - pixels(baked)).max() <= 1
     assert abs(pixels(found) - pixels(plain)).max() > 4
     assert draw().images[0].tobytes() == plain.tobytes()
+
+
+def test_layers_with_networks_need_no_call(draw):
+    from modules import sd_models
+
+    draw(prompt="a cat <lora:kohya:1>")
+    layer = sd_models.model_data.sd_model.model.diffusion_model.get_submodule(LAYER)
+    layer.network_current_names = ()
+    with torch.no_grad():
+        assert direct.direct(layer)
+    assert layer.network_current_names == (("kohya", 1.0, 1.0, None),)
 
 
 def test_the_vae_menu_swaps_stage_a(draw, data):

@@ -289,6 +289,12 @@ class Stack:
         self.networks = networks
         self.states = tuple(network.state for network in networks)
 
+    def settled(self, layer: nn.Module) -> bool:
+        """Make the layer's weights what they should be; then they may be used without a call of the layer: True."""
+        if layer.__dict__.get("network_current_names", ()) != self.states:
+            self.apply(layer)
+        return True
+
     def apply(self, layer: nn.Module) -> None:
         """Make the layer's weights what they should be; nothing happens when they are."""
         fields = layer.__dict__

@@ -18,6 +18,7 @@ from modules import errors, extra_networks, patches, script_callbacks, shared, u
 from modules.sd_hijack import model_hijack
 from modules.textual_inversion.textual_inversion import create_embedding_from_data
 from modules.ui_extra_networks import quote_js
+from sd_prism.cascade import direct
 from sd_prism.errors import PrismError
 from sd_prism.studio import lora
 
@@ -198,6 +199,7 @@ def undo_patches() -> None:
 
 for kind, method, replacement in lora.patches(stack):
     patches.patch(__name__, kind, method, replacement)
+    direct.tolerate(replacement, stack.settled)
 script_callbacks.on_model_loaded(name_layers)
 script_callbacks.on_script_unloaded(undo_patches)
 script_callbacks.on_before_ui(before_ui)
