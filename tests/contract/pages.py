@@ -26,7 +26,7 @@ def opened(browser: Any, host: Host, panel: str, switch: str = "-checkbox input"
     page.on("pageerror", lambda error: said.append(str(error)))
     page.route(lambda url: not url.startswith(str(host.client.base_url)), lambda route: route.abort())
     page.goto(str(host.client.base_url), wait_until="commit")
-    page.wait_for_selector("html:not(.opening) #txt2img_generate")
+    page.wait_for_selector("html:not(.opening) #txt2img_generate", timeout=4 * PATIENCE)
     page.wait_for_selector(f"{panel}{switch}", state="attached")
     yield page
     page.close()
