@@ -95,7 +95,7 @@ def _decoded(given: Kept, settings: Sequence[Mapping[str, Value]], tab: str, sav
     p = _job(given.pictures[0], tab)
     p.all_seeds = [one.seed for one in given.pictures]
     for number, (image, text) in enumerate(zip(made, texts)):
-        p.batch_index = number
+        vars(p)["batch_index"] = number  # for names of files; the host puts it there while it draws
         _tell(image, text, p, save)
     return processing.Processed(p, made, p.all_seeds[0], texts[0], infotexts=texts)
 
@@ -154,7 +154,7 @@ def _job(picture: Picture, tab: str) -> Any:
 
 def _tell(image: Image.Image, text: str, p: Any, save: bool) -> None:
     """The picture has its infotext, and its file."""
-    opts, seed = shared.opts, p.all_seeds[p.batch_index]
+    opts, seed = shared.opts, p.all_seeds[vars(p)["batch_index"]]
     if opts.enable_pnginfo:
         image.info["parameters"] = text
     if save and opts.samples_save:

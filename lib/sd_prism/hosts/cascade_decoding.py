@@ -203,46 +203,58 @@ class Decoding:
             ).float()
 
     def _loaded(self, path: str, dtype: torch.dtype, device: torch.device) -> Decoder:
-        key = (path, identity(Path(path)), dtype, device, stage_a_file())
+        key = (path, identity(Path(path)), dtype, stage_a_file())
         if self._key != key or self._decoder is None:
             self.release()
-            a_file = key[-1] or path
             stage_b = cast(StageB, formats.load(path, "stage_b", dtype=dtype, device=device))
-            stage_a = cast(StageA, formats.load(a_file, "stage_a", dtype=dtype, device=device))
+            stage_a = cast(StageA, formats.load(key[-1] or path, "stage_a", dtype=dtype, device=device))
             self._key, self._decoder = key, Decoder(stage_b, stage_a)
             self.loaded += 1
+        self._move(device)
         return self._decoder
+
+    def _move(self, device: torch.device) -> None:
+        if self._decoder is not None:
+            self._decoder.stage_b.to(device)
+            self._decoder.stage_a.to(device)
 
     @contextmanager
     def _room(self, path: str, pictures: Sequence[Picture]) -> Iterator[torch.device]:
-        """The device to decode on; what the host's model takes of it is lent where memory is short."""
-        device = devices.device
-        if device.type != "cuda":
+        """The device to decode on; where its memory is short, the host's model makes room for as long as it takes."""
+        device, model = devices.device, loaded_model()
+        if device.type != "cuda" or model is None or torch.cuda.mem_get_info(device)[0] >= self._need(path, pictures):
             yield device
             return
-        width, height = pictures[0].size
-        parts = formats.inspect(path).parts
-        weights = 0 if self._decoder else sum(parts[name].bytes for name in ("stage_b", "stage_a") if name in parts)
-        need = weights + SPARE * len(pictures) * width * height / 2**20
-        lent = torch.cuda.mem_get_info()[0] < need and sd_models.model_data.sd_model is not None
-        if not lent:
-            yield device
-            return
-        model = sd_models.model_data.sd_model
-        if getattr(model, "lowvram", False):  # the host fetches what it needs of it again
-            from modules import lowvram
-
-            lowvram.send_everything_to_cpu()
-            yield device
-            return
-        model.to("cpu")
+        returning = sent_out(model)
         devices.torch_gc()
         try:
             yield device
         finally:
-            self.release()
+            self._move(devices.cpu)
             devices.torch_gc()
-            model.to(device)
+            returning()
+
+    def _need(self, path: str, pictures: Sequence[Picture]) -> float:
+        """Bytes that decoding takes beside what lies on the device already."""
+        width, height = pictures[0].size
+        parts = formats.inspect(path).parts.values()
+        there = self._decoder is not None and next(self._decoder.stage_b.parameters()).is_cuda
+        weights = 0 if there else sum(one.bytes for one in parts if one.name in ("stage_b", "stage_a"))
+        return weights + SPARE * len(pictures) * width * height / 2**20
+
+
+def sent_out(model: Any) -> Callable[[], object]:
+    """Has a model leave the device; gives what brings it back. With --medvram the host fetches what it needs itself."""
+    if getattr(model, "lowvram", False):
+        try:
+            from modules import lowvram
+        except ImportError:
+            pass
+        else:
+            lowvram.send_everything_to_cpu()
+            return lambda: None
+    model.to(devices.cpu)
+    return lambda: model.to(devices.device)
 
 
 class Noise:
