@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from sd_prism.bench import merge, studio
+from sd_prism.bench import cascade, merge, studio
 from sd_prism.studio import cli
 
 
@@ -61,3 +61,28 @@ def test_the_merges_benchmark_runs_and_its_figures_fit_together(capsys, monkeypa
     assert "x floor" in capsys.readouterr().out.splitlines()[0]
     assert cli.main(["bench", "studio", "--full"]) != 0
     assert "--full is for bench merge" in capsys.readouterr().err
+
+
+def test_cascades_benchmark_runs_and_its_figures_fit_together(capsys, monkeypatch):
+    monkeypatch.setattr(cascade, "ROUNDS", 1)
+    found = cascade.run(short=True)
+    *networks, calls, inspect = found["rows"]
+    assert found["bench"] == "cascade"
+    assert [(row["what"], row["dtype"]) for row in networks] == [
+        (stage, dtype) for dtype in ("f32", "bf16") for stage in ("stage C", "stage B")
+    ]
+    for row in networks:
+        ms = row["ms"]
+        assert row["ratio"] == ms["ours"] / ms["reference"] and row["called"] == ms["called"] / ms["reference"]
+        assert row["limit"] == cascade.LIMITS[row["dtype"]]
+        assert row["error"] < (1e-5 if row["dtype"] == "f32" else 0.05)  # ours and the reference compute the same
+    assert calls["calls"] == {"CFG 1": cascade.STEPS, "CFG 1.2": 2 * cascade.STEPS} and calls["ratio"] == 0.5
+    if inspect["read"] is not None:
+        assert inspect["read"] < inspect["header"] + 65536  # of 8 GB
+
+    monkeypatch.setattr(cascade, "run", lambda: found)
+    assert cli.main(["bench", "cascade", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+    assert cli.main(["bench", "cascade"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(found["rows"]) and lines[5].split()[:2] == ["decoder", "calls"]

@@ -108,7 +108,9 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_arguments(look)
 
     bench = commands.add_parser("bench", help="measure speed against the floor and the peers' method")
-    bench.add_argument("what", nargs="?", choices=["freeu", "merge", "namespaces", "studio"], default="freeu")
+    bench.add_argument(
+        "what", nargs="?", choices=["cascade", "freeu", "merge", "namespaces", "studio"], default="freeu"
+    )
     bench.add_argument("--json", action="store_true")
     bench.add_argument(
         "--full", action="store_true", help="merge: models of SD 1.5's own size, 12 GB of memory and disk"
