@@ -45,7 +45,7 @@ def _refiner(p: Any, cascade: bool) -> Iterator[str]:
         yield f"{info.name_for_extra} is Stable Cascade, which cannot refine other models' latents; it was left out"
     else:
         return
-    p.refiner_checkpoint = p.refiner_checkpoint_info = p.refiner_switch_at = None
+    vars(p).update(refiner_checkpoint=None, refiner_checkpoint_info=None, refiner_switch_at=None)
 
 
 def _is_cascade_file(path: str) -> bool:
