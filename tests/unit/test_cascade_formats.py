@@ -400,6 +400,8 @@ NAMES = [
     ("stage_c_lite.safetensors", "stage_b_lite.safetensors", ["stage_b.safetensors"]),
     ("sote/main.safetensors", "sote/decoder.safetensors", ["other/decoder.safetensors"]),
     ("sote.safetensors", "decoders/sote-decoder.safetensors", ["decoders/other-decoder.safetensors"]),
+    ("a/one.safetensors", "a/two.safetensors", ["a/near/three.safetensors", "b/four.safetensors"]),
+    ("a/five.safetensors", "a/near/three.safetensors", ["b/four.safetensors"]),
     ("anything.safetensors", "far/away/b.safetensors", []),
 ]
 
