@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import PrismError
 from ..settings import CASCADE, Field, Value
-from ..settings.cascade import COMPRESSION
+from ..settings.cascade import COARSEST, COMPRESSION, FINEST
 from . import cascade_advice, cascade_again, cascade_http, cascade_loading, cascade_page
 from .cascade_decoding import HOST_FACTOR, decoding, named
 from .cascade_job import DEFAULTS, CascadeJob
@@ -24,6 +24,7 @@ from .cascade_previews import is_cascade
 from .undo import around, undo
 from .webui import PanelHost, loaded_model
 
+OWN_COMPRESSION = "prism.cascade.compression"  # in a file's metadata
 ADVISED = 128  # pixels that sides are best multiples of
 SAME_CHECKPOINT = (None, "", "Use same checkpoint")
 ENCODER_HINT = f"put {cascade_loading.ENCODER} beside it and load it again"
@@ -43,10 +44,20 @@ class CascadeHost(PanelHost):
         return [(component, reader(name)) for name, component in zip(self.panel.names, components)]
 
     def _values(self, p: Any, args: Sequence[object], family: str | None) -> dict[str, Value]:
-        return named(super()._values(p, args, family), shared.sd_model.sd_checkpoint_info)
+        info = shared.sd_model.sd_checkpoint_info
+        values = named(super()._values(p, args, family), info)
+        if values["compression"] == COMPRESSION:
+            values["compression"] = own_compression(info)
+        return values
 
     def choices(self, one: Field) -> Callable[[], list[str]] | None:
         return cascade_page.host.decoders if one.name == "decoder" else super().choices(one)
+
+
+def own_compression(info: Any) -> int:
+    """What a checkpoint says that it was trained at, which the default stands for."""
+    told = str((info.metadata or {}).get(OWN_COMPRESSION, ""))
+    return int(told) if told.isdigit() and FINEST <= int(told) <= COARSEST else COMPRESSION
 
 
 host = CascadeHost(CASCADE)
@@ -204,6 +215,7 @@ def before_batch(p: Any, batch: int) -> None:
         p.truncate_x = p.hr_upscale_to_x // factor - min(p.hr_upscale_to_x, p.hr_resize_x) // factor
         p.truncate_y = p.hr_upscale_to_y // factor - min(p.hr_upscale_to_y, p.hr_resize_y) // factor
     if batch == 0 and not running[-1].values["preview_only"]:
+        running[-1].counted = True
         shared.state.job_count += p.n_iter * (2 if getattr(p, "enable_hr", False) else 1)
 
 

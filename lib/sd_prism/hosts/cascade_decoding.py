@@ -146,6 +146,8 @@ class Decoding:
             if shared.state.interrupted or shared.state.skipped:
                 job.remark('Interrupted before stage B, so this is a preview; "Decode again" makes the picture of it')
                 return preview(latents, job.size)
+            if job.counted and job.is_first:
+                shared.state.nextjob()
             with in_progress(int(job.values["steps"])) as stopped:
                 return self.decode(pictures, job.values, stopped)
         except Exception as error:
@@ -311,7 +313,6 @@ def preview(latents: Tensor, size: tuple[int, int]) -> Tensor:
 def in_progress(steps: int) -> Iterator[Callable[[int], bool]]:
     """A run of stage B in the host's progress; gives the function that says whether to stop after a step."""
     state = shared.state
-    state.nextjob()
     state.sampling_steps, state.textinfo = steps, "Stage B"
 
     def stopped(step: int) -> bool:

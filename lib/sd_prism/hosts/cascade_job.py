@@ -27,13 +27,21 @@ class CascadeJob:
 
     Attributes:
         p: the host's own object of the job.
+        counted: whether the host's progress counts the runs of stage B.
         pictures: what stage C made, by the picture's number in the job; of the hires pass where there is one.
     """
 
     p: Any
+    counted: bool = False
     pictures: dict[int, Picture] = field(default_factory=dict)
     _pass: tuple[int, bool] = (-1, False)
+    _first: int = 0
     _done: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the last pictures were the first ones of their pass."""
+        return self._first == 0
 
     @property
     def values(self) -> Mapping[str, Value]:
@@ -54,13 +62,13 @@ class CascadeJob:
     def next(self, latents: Tensor) -> list[Picture]:
         """The next pictures of the running pass, as latents (N,16,h,w) of stage C."""
         p, now = self.p, (self.p.iteration, bool(getattr(self.p, "is_hr_pass", False)))
-        if now != self._pass:
+        if now != self._pass or self._done >= len(p.seeds):  # a host that is interrupted asks again from the start
             self._pass, self._done = now, 0
-        first, self._done = self._done, self._done + len(latents)
+        self._first, self._done = self._done, self._done + len(latents)
         conds, negatives = self._conds(now[1])
         resized = p.seed_resize_from_w > 0 and p.seed_resize_from_h > 0
         found = []
-        for index, latent in enumerate(latents, first):
+        for index, latent in enumerate(latents, self._first):
             at = min(index, len(p.seeds) - 1)
             picture = Picture(
                 latent.detach().float().cpu(),
