@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from sd_prism.cascade import decode
 from sd_prism.cascade.config import UNetConfig
 from sd_prism.cascade.decode import Decoder, DecoderSettings, SeededNoise, out_of_memory
 from sd_prism.cascade.sampling import SAMPLERS
@@ -135,11 +136,20 @@ def both(one, dtype, **changed):
 
 @pytest.mark.parametrize("changed", [{}, {"cfg": 1.5, "rescale": 0.7}, {"sampler": "DPM++ 2M SDE", "cfg": 2.0}])
 def test_a_batch_equals_its_pictures(changed):
-    """Up to the order in which a matrix product adds, which depends on its size; so it vanishes in float64."""
-    batch, singles = both(decoder(torch.float64), torch.float64, **changed)
-    assert (batch - singles).abs().max() < 1e-6 and (batch[0] - batch[1]).abs().max() > 0.1
+    """To the bit on a CPU."""
     batch, singles = both(decoder(), torch.float32, **changed)
-    assert (batch - singles).abs().max() < 1e-3
+    assert torch.equal(batch, singles) and (batch[0] - batch[1]).abs().max() > 0.1
+
+
+def test_a_batch_in_one_call_equals_its_pictures(monkeypatch):
+    """As graphics cards get it, in float64: up to the order in which a product adds, which depends on its size."""
+    one = decoder(torch.float64)
+    alone = both(one, torch.float64, cfg=1.5, rescale=0.7)[1]
+    monkeypatch.setattr(decode, "at_once", len)
+    latent, pooled, negative = prompt(2, dtype=torch.float64)
+    settings, before = DecoderSettings(steps=4, cfg=1.5, rescale=0.7), one.calls
+    whole = one.decode(latent, (64, 96), pooled, negative, seeds=[7, 8], settings=settings)
+    assert (whole - alone).abs().max() < 1e-6 and one.calls - before == 8
 
 
 def test_decoding_again_gives_the_same_bits_and_another_seed_another_picture(small):

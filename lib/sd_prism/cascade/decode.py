@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from .schedule import SCHEDULES, SHIFT_B, Schedule, sigmas
 from .stage_a import StageA
 from .unet import StageB
 
+Conditions = tuple[Tensor, Tensor]
 FACTOR, GRID = 4, 8  # pixels to a side of stage B's latents, and of the map that stage C's become
 MAX_STEPS = 100
 SMALLEST_CHUNK = 8  # rows of a latent
@@ -153,42 +155,52 @@ class Decoder:
         callback: Callback | None,
     ) -> Tensor:
         """The latents (N,4,H/4,W/4) of stage B, in the sampler's scale."""
-        dtype, guidance = _dtype(self.stage_b), settings.guidance
-        wide = torch.promote_types(dtype, torch.float32)  # what is added up over the steps
-        schedule = Schedule(settings.shift)
+        guidance, schedule = settings.guidance, Schedule(settings.shift)
+        wide = torch.promote_types(_dtype(self.stage_b), torch.float32)  # what is added up over the steps
         levels = sigmas(settings.schedule, settings.steps, schedule).tolist()
-        map_size = size[1] // GRID, size[0] // GRID
-        pooled, negative = texts
-        cond = self._conditions(pooled.to(dtype), latent.to(dtype), map_size)
-        if settings.cfg != 1:
-            unprompted = torch.zeros_like(pooled) if negative is None else negative
-            uncond = self._conditions(unprompted.to(dtype), None, map_size)
         positions = {sigma: i / settings.steps for i, sigma in enumerate(levels)}
+        share = at_once(latent)
+        pooled, negative = texts
+        cond = self._conditions(pooled.split(share), latent.split(share), size)
+        uncond = cond
+        if settings.cfg != 1:
+            without = torch.zeros_like(pooled) if negative is None else negative
+            uncond = self._conditions(without.split(share), [None] * len(cond), size)
 
         def net(x: Tensor, r: Tensor, position: float) -> Tensor:
-            return guidance(position, lambda: self._run(x, r, cond).to(wide), lambda: self._run(x, r, uncond).to(wide))
+            predicted = [
+                guidance(position, partial(self._run, one, at, prompted), partial(self._run, one, at, unprompted))
+                for one, at, prompted, unprompted in zip(x.split(share), r.split(share), cond, uncond)
+            ]
+            return torch.cat(predicted)
 
-        denoiser = Denoiser(net, schedule, dtype)
+        denoiser = Denoiser(net, schedule)
 
         def model(x: Tensor, sigma: float) -> Tensor:
             return denoiser(x, x.new_tensor(sigma), position=positions[sigma])
 
         return sample(settings.sampler, model, noise(0).to(wide) * levels[0], levels, noise, callback)
 
-    def _conditions(self, pooled: Tensor, latent: Tensor | None, map_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What every step of a run is told: the prompt's tokens and the map of the small latent."""
-        return self.stage_b.condition(pooled), self.stage_b.effnet(latent, map_size)
+    def _conditions(
+        self, pooled: Sequence[Tensor], latents: Sequence[Tensor | None], size: tuple[int, int]
+    ) -> list[Conditions]:
+        """What every step of a run is told of each group of pictures: prompt tokens, and the map of small latents."""
+        dtype, map_size = _dtype(self.stage_b), (size[1] // GRID, size[0] // GRID)
+        return [
+            (self.stage_b.condition(text.to(dtype)), self.stage_b.effnet(None if z is None else z.to(dtype), map_size))
+            for text, z in zip(pooled, latents)
+        ]
 
-    def _run(self, x: Tensor, r: Tensor, conditions: tuple[Tensor, Tensor]) -> Tensor:
+    def _run(self, x: Tensor, r: Tensor, conditions: Conditions) -> Tensor:
         self.calls += 1
-        return self.stage_b(x, r, *conditions)
+        return self.stage_b(x.to(_dtype(self.stage_b)), r, *conditions).to(x.dtype)
 
     def _pixels(self, z: Tensor, latent: Tensor, size: tuple[int, int]) -> Tensor:
-        """Pictures of stage B's latents: at once, or in chunks of rows where the memory is short."""
+        """Pictures of stage B's latents, one by one; in chunks of rows where the memory is short."""
         z, rows = z.to(_dtype(self.stage_a)), z.shape[2]
         while True:
             try:
-                return torch.cat([self._rows(z, top, rows) for top in range(0, z.shape[2], rows)], 2)
+                return torch.cat([self._picture(one, rows) for one in z.split(1)])
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -196,12 +208,24 @@ class Decoder:
                     raise PrismError(_too_large("Stage A", error, latent, size)) from error
                 rows = max((rows + 1) // 2, SMALLEST_CHUNK)
 
+    def _picture(self, z: Tensor, rows: int) -> Tensor:
+        return torch.cat([self._rows(z, top, rows) for top in range(0, z.shape[2], rows)], 2)
+
     def _rows(self, z: Tensor, top: int, rows: int) -> Tensor:
         """The pixels of some rows of latents, which need as many rows around them as there are convolutions."""
         halo = self.stage_a.config.blocks + 2
         above = min(halo, top)
         pixels = self.stage_a.decode(z[:, :, top - above : top + rows + halo]).float()
         return pixels[:, :, FACTOR * above : FACTOR * (above + rows)]
+
+
+def at_once(latent: Tensor) -> int:
+    """How many pictures a call of stage B gets.
+
+    On a CPU that is one, which is as fast and gives a batch the very numbers of its pictures: a product of another size
+    adds in another order.
+    """
+    return 1 if latent.device.type == "cpu" else len(latent)
 
 
 def out_of_memory(error: BaseException) -> bool:
