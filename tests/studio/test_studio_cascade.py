@@ -16,7 +16,16 @@ from sd_prism.errors import PrismError
 from sd_prism.miniatures import MINI_V1
 from sd_prism.miniatures.cascade_draw import Cascade
 from sd_prism.studio import generate, host, page
-from unit.cascade_files import diffusers_folder, main_tensors, prefixed, random_state, tiny_decoder, tiny_main, write
+from unit.cascade_files import (
+    METADATA,
+    diffusers_folder,
+    main_tensors,
+    prefixed,
+    random_state,
+    tiny_decoder,
+    tiny_main,
+    write,
+)
 
 PANEL = "Prism Cascade"
 SIZE = {"width": 128, "height": 128}
@@ -54,6 +63,8 @@ def data(tmp_path_factory):
     models, vaes = folder / "models" / "Stable-diffusion", folder / "models" / "VAE"
     tiny_main(models / "tiny-main.safetensors")
     tiny_main(models / "bare-main.safetensors", parts=("stage_c", "text"))
+    states = {part: random_state(part) for part in PARTS}
+    write(models / "fine-main.safetensors", main_tensors(states), {**METADATA, "prism.cascade.compression": "32"})
     tiny_decoder(models / "tiny-decoder.safetensors")
     write(vaes / "other-a.safetensors", random_state("stage_a", seed=9))
     add_networks(folder / "models" / "Lora", models)
@@ -178,6 +189,13 @@ def test_stable_diffusion_is_as_before_to_the_byte(draw):
 def test_what_is_asked_for_changes_the_picture(draw, fields):
     found, plain = draw(**fields).images[0], draw().images[0]
     assert found.size == (128, 128) and found.tobytes() != plain.tobytes()
+
+
+def test_a_file_may_say_what_compression_it_was_trained_at(draw):
+    found = draw("fine-main")
+    assert "compression=32" in found.infotexts[0]
+    assert found.images[0].tobytes() == draw(panel={"compression": 32}).images[0].tobytes()
+    assert draw("fine-main", panel={"compression": 48}).images[0].tobytes() != found.images[0].tobytes()
 
 
 @pytest.mark.parametrize("size", [(200, 96), (136, 264)])
