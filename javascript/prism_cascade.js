@@ -4,7 +4,7 @@
   const PANEL = '[id$="_prism_cascade_panel"]';
   const FINEST = 4; // pixels to a side of stage B's latents
   const ADVISED = 128;
-  const AUTOMATIC = "Automatic";
+  const AUTOMATIC = "Automatic", COMPRESSION = 42; // defaults, which stand for what the checkpoint says
 
   let known = null; // what the server says of the loaded checkpoint
 
@@ -25,8 +25,9 @@
   const line = ({ width, height, compression, decoder }) => {
     if (known === null) return "";
     if (!known.cascade) return "The loaded checkpoint is none of Stable Cascade; this panel has nothing to do.";
-    const [across, down, factor] = [width, height, compression].map((one) => Number(one?.value) || 0);
-    if (!across || !down || !factor) return "";
+    const [across, down, asked] = [width, height, compression].map((one) => Number(one?.value) || 0);
+    if (!across || !down || !asked) return "";
+    const factor = asked === COMPRESSION ? known.compression : asked;
     const size = (by) => `${Math.floor(across / by)}x${Math.floor(down / by)}`;
     const chosen = decoder?.value && decoder.value !== AUTOMATIC ? decoder.value : known.decoder;
     const advice = across % ADVISED || down % ADVISED ? `Sides that are multiples of ${ADVISED} are drawn best` : "";

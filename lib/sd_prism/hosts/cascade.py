@@ -16,15 +16,14 @@ from torch import Tensor
 
 from ..errors import PrismError
 from ..settings import CASCADE, Field, Value
-from ..settings.cascade import COARSEST, COMPRESSION, FINEST
+from ..settings.cascade import COMPRESSION
 from . import cascade_advice, cascade_again, cascade_http, cascade_loading, cascade_page
 from .cascade_decoding import HOST_FACTOR, decoding, named
-from .cascade_job import DEFAULTS, CascadeJob
+from .cascade_job import DEFAULTS, CascadeJob, own_compression
 from .cascade_previews import is_cascade
 from .undo import around, undo
 from .webui import PanelHost, loaded_model
 
-OWN_COMPRESSION = "prism.cascade.compression"  # in a file's metadata
 ADVISED = 128  # pixels that sides are best multiples of
 SAME_CHECKPOINT = (None, "", "Use same checkpoint")
 ENCODER_HINT = f"put {cascade_loading.ENCODER} beside it and load it again"
@@ -52,12 +51,6 @@ class CascadeHost(PanelHost):
 
     def choices(self, one: Field) -> Callable[[], list[str]] | None:
         return cascade_page.host.decoders if one.name == "decoder" else super().choices(one)
-
-
-def own_compression(info: Any) -> int:
-    """What a checkpoint says that it was trained at, which the default stands for."""
-    told = str((info.metadata or {}).get(OWN_COMPRESSION, ""))
-    return int(told) if told.isdigit() and FINEST <= int(told) <= COARSEST else COMPRESSION
 
 
 host = CascadeHost(CASCADE)

@@ -20,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ..errors import PrismError, UnknownName
 from . import access, cascade_again, cascade_decoding, routes
+from .cascade_job import own_compression
 from .cascade_latents import read
 from .cascade_previews import is_cascade
 from .routes import Refused, answered, body_of, fields_of, problem
@@ -68,8 +69,10 @@ def loaded() -> dict[str, Any]:
         "loads": cascade_decoding.decoding.loaded,
     }
     if found["cascade"]:
+        info = loaded_model().sd_checkpoint_info
+        found["compression"] = own_compression(info)
         try:
-            found["decoder"] = cascade_decoding.find("", loaded_model().sd_checkpoint_info).name_for_extra
+            found["decoder"] = cascade_decoding.find("", info).name_for_extra
         except PrismError as error:
             found["missing"] = str(error)
     return found | {"decoders": cascade_decoding.names(), "kept": {tab: _count(tab) for tab in TABS}}

@@ -11,12 +11,14 @@ from modules import shared
 from torch import Tensor
 
 from ..settings import CASCADE, Value
+from ..settings.cascade import COARSEST, COMPRESSION, FINEST
 from .cascade_latents import Picture
 
 log = logging.getLogger("prism")
 
 VALUES = f"_prism_{CASCADE.name}"
 DEFAULTS = CASCADE.read({})
+OWN_COMPRESSION = "prism.cascade.compression"  # in a file's metadata
 ERROR = f"{CASCADE.title} error"
 """The key of the infotext that tells of a picture without stage B."""
 
@@ -46,7 +48,8 @@ class CascadeJob:
     @property
     def values(self) -> Mapping[str, Value]:
         """The panel's settings for the job; the defaults where no script was told."""
-        return getattr(self.p, VALUES, None) or DEFAULTS
+        told = getattr(self.p, VALUES, None)
+        return told or {**DEFAULTS, "compression": own_compression(shared.sd_model.sd_checkpoint_info)}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -108,6 +111,12 @@ class CascadeJob:
             total = sum(weights) or 1.0
             pooled.append(sum(_last(part.schedules) * (weight / total) for part, weight in zip(parts, weights)))
         return pooled, [_last(schedules) for schedules in negatives]
+
+
+def own_compression(info: Any) -> int:
+    """What a checkpoint says that it was trained at, which the default stands for."""
+    told = str((info.metadata or {}).get(OWN_COMPRESSION, ""))
+    return int(told) if told.isdigit() and FINEST <= int(told) <= COARSEST else COMPRESSION
 
 
 def _last(schedules: Sequence[Any]) -> Tensor:
