@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from modules import sd_models
+from torch import nn
 
+from ..cascade.direct import tolerate
 from ..cascade.lora import file_names, translated
 from .cascade_previews import is_cascade
 from .undo import around
@@ -23,7 +25,20 @@ def wrapped() -> ExitStack:
     extension = sys.modules.get(EXTENSION)
     if hasattr(extension, "load_network"):
         stack.enter_context(around(extension, "load_network", _load))
+        for kind in (nn.Linear, nn.Conv2d):  # it has put its own forward into these classes
+            if getattr(kind.forward, "__module__", "") == EXTENSION:
+                tolerate(kind.forward, _is_idle)
     return stack
+
+
+def _is_idle(layer: nn.Module) -> bool:
+    """Whether a call of the layer is the class's own; the extension is made to take back what it did to its weights."""
+    extension: Any = sys.modules.get(EXTENSION)
+    if extension is None or extension.loaded_networks:
+        return False
+    if getattr(layer, "network_current_names", ()):
+        extension.network_apply_weights(layer)
+    return True
 
 
 def _load(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
