@@ -218,6 +218,15 @@ def test_what_is_kept_goes_with_its_prompt(stage):
     assert all(len(block.prompts.results) == module.KEPT_PROMPTS for block in blocks)
 
 
+def test_nothing_is_kept_of_prompts_in_a_net_that_is_moved(stage):
+    before = stage()
+    blocks = [one for one in stage.net.modules() if hasattr(one, "kv_mapper")]
+    nn.Sequential(stage.net).double()  # as a part of a larger model
+    assert not any(len(block.prompts.results) for block in blocks)
+    stage.net.float()
+    assert torch.equal(stage(), before)
+
+
 def test_weights_of_inference_mode_are_never_trusted():
     with torch.inference_mode():
         stage = Stage(TINY_C)

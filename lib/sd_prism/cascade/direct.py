@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 INSTEAD = (
     "forward",
     "_conv_forward",
@@ -52,12 +51,17 @@ def direct(*layers: nn.Module) -> bool:
 
 def _plain(layer: nn.Module) -> bool:
     kind, own = type(layer), vars(layer)
-    if any(own[hooks] for hooks in HOOKS) or any(name in own for name in INSTEAD):
+    if own["_forward_hooks"] or own["_forward_pre_hooks"] or not own.keys().isdisjoint(INSTEAD):
         return False
     if _own(kind.forward, kind):
         return True
     idle = _idle.get(kind.forward)
     return idle is not None and idle(layer)
+
+
+def parameters(*layers: Any) -> list[Tensor]:
+    """The weights and biases of some layers."""
+    return [one for layer in layers for one in (layer.weight, layer.bias)]
 
 
 def _own(method: Callable[..., Any], kind: type) -> bool:

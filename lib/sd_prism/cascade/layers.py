@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .direct import Kept, attention, conv, direct, linear, product
+from .direct import Kept, attention, conv, direct, linear, parameters, product
 
 EPS = 1e-6
 
@@ -150,11 +150,10 @@ class AttentionBlock(nn.Module):
         """Those of the prompt are made once for each prompt."""
         attn, mapper = self._parts()
         layers = (attn.to_k, attn.to_v)
-        weights = [weight for layer in (*layers, mapper) for weight in layer.parameters()]
 
         def projected() -> list[Tensor]:
             tokens = linear(mapper, F.silu(clip))
             return [linear(layer, tokens) for layer in layers]
 
-        of_prompt = self.prompts.get(clip, weights, projected)
+        of_prompt = self.prompts.get(clip, parameters(*layers, mapper), projected)
         return (torch.cat([linear(layer, h), own], 1) for layer, own in zip(layers, of_prompt))

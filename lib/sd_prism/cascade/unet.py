@@ -6,13 +6,14 @@ Names of weights are those of the published files, with q, k and v apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import UNetConfig
-from .direct import Memo, conv, direct
+from .direct import Memo, conv, direct, parameters
 from .layers import AttentionBlock, ConvBlock, TimestepBlock, norm, ratio_embedding, resize
 
 
@@ -71,7 +72,12 @@ class UNet(nn.Module):
         """What `layers` make of a prompt; the same prompt again gives the same tensor, so that blocks know it too."""
         if not direct(*layers):
             return make()
-        return self.memo.get(given, [weight for layer in layers for weight in layer.parameters()], make)
+        return self.memo.get(given, parameters(*layers), make)
+
+    def _apply(self, *given: Any, **more: Any) -> UNet:
+        """Moved or in another type: what was kept of prompts is of no use any more, and takes memory where it was."""
+        self.memo.entries.clear()
+        return super()._apply(*given, **more)
 
     def enter(self, x: Tensor) -> Tensor:
         """A latent (N,channels,H,W) as (N,h,w,C)."""
