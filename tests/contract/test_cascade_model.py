@@ -17,9 +17,10 @@ from unit.cascade_files import TEXT, decoder_tensors, main_tensors, random_state
 
 MAIN, WIDER, DECODER, STAGE_A = "model-c", "model-c-wider", "model-c-decoder", "model-c-stage-a"
 VAE, SD_VAE = "another-a.safetensors", "of-sd1.safetensors"
-DRAWN = {**JOB, "sampler_name": "Euler a", "scheduler": "SGM Uniform", "width": 128, "height": 128}
+DRAWN = {**JOB, "sampler_name": "Euler a", "scheduler": "SGM Uniform", "steps": 3, "width": 128, "height": 128}
+DECODED = {CASCADE.title: {"args": [{"steps": 2}]}}
 SIDE = 3  # of stage C's latents: 128 // 42
-ALIKE = 3  # schedules that may differ from another by less than these few steps show
+ALIKE = 4  # schedules that are others by another name, or with so few steps
 DECODE_METHOD = "sd_vae_decode_method"
 OPTIONS = {"sd_vae": "None", "CLIP_stop_at_last_layers": 1, DECODE_METHOD: "Full"}  # a job may override them
 PREVIEWS = ("Full", "Approx NN", "Approx cheap", "TAESD")
@@ -31,9 +32,15 @@ def linear(shapes):
     return {path: shape for path in paths if len(shape := shapes[f"{path}.weight"]) == 2}
 
 
-def draw(host, **fields):
-    (picture,) = host.draw({**DRAWN, **fields})
+def draw(host, *scripts, **fields):
+    """A quick picture, with arguments for scripts as `script` gives them."""
+    given = {title: args for one in scripts for title, args in one.items()}
+    (picture,) = host.draw({**DRAWN, **fields, "alwayson_scripts": {**DECODED, **given}})
     return picture
+
+
+def script(panel, *args):
+    return {panel.title: {"args": list(args)}}
 
 
 def pixels(host, **fields):
@@ -255,7 +262,7 @@ def test_previews_are_small_and_no_decoder_runs_for_them(host, plain, kind):
     """The previewer makes eight pixels of each latent; stage B would give the picture's own size."""
     host.post("/sdapi/v1/options", {"show_progress_type": kind, "show_progress_every_n_steps": 1})
     sizes: set[tuple[int, int]] = set()
-    job = threading.Thread(target=pixels, args=(host,), kwargs={"steps": 120})
+    job = threading.Thread(target=pixels, args=(host,), kwargs={"steps": 60})
     job.start()
     while job.is_alive():
         encoded = host.get("/sdapi/v1/progress")["current_image"]
@@ -310,29 +317,25 @@ def test_a_vae_of_the_other_kind_is_left_out(host, plain):
 # --- the rest of Prism
 
 
-def script(panel, *args):
-    return {"alwayson_scripts": {panel.title: {"args": list(args)}}}
-
-
 def test_freeu_says_that_it_does_not_fit(host, plain):
-    picture = draw(host, **script(FREEU, {"enabled": True}))
+    picture = draw(host, script(FREEU, {"enabled": True}))
     assert picture.pixels == plain.pixels
     assert "FreeU does not fit" in picture.infotext and "Stable Cascade" in picture.infotext
 
 
 def test_namespaces_are_rendered(host, plain):
-    picture = draw(host, prompt="year:1990, a fish", **script(NAMESPACES, {"enabled": True}))
+    picture = draw(host, script(NAMESPACES, {"enabled": True}), prompt="year:1990, a fish")
     assert "rror" not in picture.infotext and picture.pixels != plain.pixels
 
 
 def test_a_merge_of_two_models_of_cascade(host, plain):
     """Those of other widths are refused in words."""
-    itself = draw(host, **script(MERGE, {"enabled": True, "model": MAIN, "ratio": 0.5}))
+    itself = draw(host, script(MERGE, {"enabled": True, "model": MAIN, "ratio": 0.5}))
     assert itself.pixels == plain.pixels
-    other = draw(host, **script(MERGE, {"enabled": True, "model": WIDER, "ratio": 0.5}))
+    other = draw(host, script(MERGE, {"enabled": True, "model": WIDER, "ratio": 0.5}))
     assert other.pixels == plain.pixels and f"{MERGE.title} error" in other.infotext
 
 
 def test_the_panel_tells_of_a_missing_decoder(host, plain):
-    picture = draw(host, **script(CASCADE, {"decoder": "nowhere"}))
+    picture = draw(host, script(CASCADE, {"decoder": "nowhere"}))
     assert f"{CASCADE.title} error" in picture.infotext and picture.pixels != plain.pixels
