@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import MINI_CASCADE, MINI_V1, MINI_V1_NEON, world
+from . import MINI_CASCADE, MINI_CASCADE_DECODER, MINI_V1, MINI_V1_NEON, world
 
 FILE = Path(__file__).with_name("judge.safetensors")
 HEADS: dict[str, tuple[str, ...]] = {
@@ -233,11 +233,11 @@ def main() -> None:
 
 
 def _drawing(file: Path) -> Callable[..., Tensor]:
-    """How a checkpoint draws; that of Cascade's miniature with the decoder beside it."""
-    if file == MINI_CASCADE:
+    """How a checkpoint draws; that of Cascade with the decoder beside it."""
+    if file.name == MINI_CASCADE.name:
         from .cascade_draw import Cascade
 
-        return Cascade.of().drawn
+        return Cascade.of(file, file.with_name(MINI_CASCADE_DECODER.name)).drawn
     from ..studio.checkpoint import load as load_checkpoint
 
     return partial(drawn, load_checkpoint(file))

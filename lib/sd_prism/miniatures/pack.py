@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ..merge.ldm_keys import UNET as UNET_PREFIX
 from ..merge.ldm_keys import unet_to_ldm
-from . import MINI_V1, MINI_V1_NEON, world
+from . import MINI_CASCADE, MINI_CASCADE_DECODER, MINI_V1, MINI_V1_NEON, world
 from .train import TEXT, UNET, data_scene, tokenize
 from .vae import DDCONFIG, LDM_PREFIX, VAE, ldm_state
 
@@ -169,6 +170,8 @@ def main() -> None:
     if args.what == "webui":
         for file in (MINI_V1, MINI_V1_NEON):
             print(for_webui(args.folder, file))
+        for file in (MINI_CASCADE, MINI_CASCADE_DECODER):  # read by Prism's own loader, as they are
+            print(shutil.copy(file, args.folder))
     else:
         {"mini-v1": pack, "mini-v1-neon": pack_neon}[args.what](args.folder)
 
