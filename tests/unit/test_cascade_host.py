@@ -1,9 +1,10 @@
-"""What hosts are told of stage C's noise, and the names that LoRA files have for its layers."""
+"""What hosts are told of stage C's noise, the names that LoRA files have for its layers, previews without a network."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
+from sd_prism.cascade.colours import colours
 from sd_prism.cascade.lora import file_names, translated
 from sd_prism.cascade.schedule import Schedule
 from sd_prism.hosts.cascade_denoiser import CascadeDenoiser, alphas_cumprod, sigma_at
@@ -71,3 +72,30 @@ def test_names_of_layers_in_files():
 def test_keys_of_files_get_the_hosts_name(key, given):
     names = dict.fromkeys(file_names("stage_c", "clf.1"), "host")
     assert translated(key, names) == given
+
+
+def latents(seed=0, count=2):
+    return torch.randn(count, 16, 6, 5, generator=torch.Generator().manual_seed(seed))
+
+
+def test_colours_are_a_picture_that_follows_the_latents():
+    """The direction of most change is light: the one channel that varies here makes a grey ramp."""
+    picture = colours(latents())
+    assert picture.shape == (2, 3, 48, 40)
+    assert 0 <= picture.min() < 0.3 and 0.7 < picture.max() <= 1
+    ramp = torch.zeros(1, 16, 8, 8)
+    ramp[:, 3] = torch.linspace(-1, 1, 8)
+    grey = colours(ramp)[0, :, 4::8, 4::8]
+    assert torch.allclose(grey[0], grey[1], atol=1e-5) and torch.allclose(grey[0], grey[2], atol=1e-5)
+    assert (grey[0, :, 1:] > grey[0, :, :-1]).all()
+
+
+@pytest.mark.parametrize("latent", [torch.zeros(1, 16, 2, 2), torch.full((1, 16, 2, 2), float("nan"))])
+def test_colours_of_nothing_are_finite(latent):
+    assert colours(latent).isfinite().all()
+
+
+def test_neighbouring_steps_have_neighbouring_colours():
+    latent = latents()
+    near = latent + 0.001 * latents(1)
+    assert (colours(latent) - colours(near)).abs().max() < 0.05

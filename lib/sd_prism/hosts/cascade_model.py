@@ -12,6 +12,7 @@ import torch
 from modules import devices
 from torch import Tensor, nn
 
+from ..cascade.colours import colours
 from ..cascade.effnet import EffnetEncoder
 from ..cascade.previewer import Previewer
 from ..cascade.schedule import SHIFT_C, Schedule
@@ -22,7 +23,6 @@ from .cascade_decoding import decoding
 from .cascade_denoiser import CascadeDenoiser, alphas_cumprod, sigma_at
 from .cascade_job import DEFAULTS
 from .cascade_latents import Picture
-from .cascade_previews import colours
 from .cascade_text import CascadeText
 
 log = logging.getLogger("prism")
