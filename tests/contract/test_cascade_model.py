@@ -206,10 +206,6 @@ def test_negatives_styles_and_clip_skip(host, plain):
     assert len({plain.pixels, *(pixels(host, **fields) for fields in given)}) == len(given) + 1
 
 
-def test_without_guidance_the_negative_prompt_does_nothing(host):
-    assert pixels(host, cfg_scale=1) == pixels(host, cfg_scale=1, negative_prompt="a cat")
-
-
 def test_tokens_are_counted(host):
     def counted(prompt):
         return host.post("/contract/count", {"prompt": prompt})
