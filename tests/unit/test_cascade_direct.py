@@ -90,6 +90,19 @@ def test_the_quick_way_the_called_way_and_the_way_with_gradients_agree(stage, mo
     near(quick, stage())
 
 
+def test_torch_without_onednn_computes_the_same(stage, monkeypatch):
+    quick = stage()
+    monkeypatch.setattr(module, "_onednn_dtypes", frozenset)
+    near(quick, stage())
+
+
+def test_under_autocast_layers_are_called(monkeypatch):
+    layer = nn.Linear(2, 2)
+    assert direct(layer)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda: True)
+    assert not direct(layer)
+
+
 def test_gradients_reach_every_weight(stage):
     with torch.enable_grad():
         stage().square().sum().backward()
