@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from sd_prism.cascade import direct, formats
 from sd_prism.errors import PrismError
-from sd_prism.miniatures import MINI_V1
+from sd_prism.miniatures import MINI_CASCADE, MINI_V1
 from sd_prism.miniatures.cascade_draw import Cascade
 from sd_prism.studio import generate, host, page
 from unit.cascade_files import (
@@ -114,6 +114,8 @@ def test_without_files_of_ones_own_the_studio_starts_with_stable_diffusion(tmp_p
     sd_models.list_models()
     try:
         assert sd_models.select_checkpoint().filename == str(MINI_V1)
+        shipped = sd_models.get_closet_checkpoint_match(MINI_CASCADE.name)
+        assert shipped.title in sd_models.checkpoint_tiles() and sd_models.native_size(shipped) == 128
     finally:
         monkeypatch.undo()
         sd_models.list_models()
