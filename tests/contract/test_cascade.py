@@ -97,7 +97,7 @@ def test_a_picture_is_decoded_by_the_file_beside_the_checkpoint(host, plain):
     assert draw(host).png == plain.png
     told = facts(host)
     assert (told["cascade"], told["decoder"], told["missing"]) == (True, DECODER, "")
-    assert sorted(told["decoders"]) == [OTHER, DECODER]
+    assert {OTHER, DECODER} <= set(told["decoders"]) and not {MAIN, BLIND} & set(told["decoders"])
 
 
 def test_pictures_come_in_the_size_that_was_asked_for(host):

@@ -47,7 +47,7 @@ class CascadeHost(PanelHost):
         values = named(super()._values(p, args, family), info)
         if values["compression"] == COMPRESSION:
             values["compression"] = own_compression(info)
-        return values
+        return {**values, "preset": CASCADE.preset_of(values)}
 
     def choices(self, one: Field) -> Callable[[], list[str]] | None:
         return cascade_page.host.decoders if one.name == "decoder" else super().choices(one)

@@ -112,7 +112,8 @@ def _settings(picture: Picture, given: Mapping[str, object]) -> dict[str, Value]
     checkpoint = checkpoint_of(picture.checkpoint)
     if values["decoder"] in ("", AUTO) and checkpoint is None:
         values["decoder"] = CASCADE["decoder"].check(own.get("decoder", AUTO), "latents")
-    return named({**values, "preview_only": False}, checkpoint)
+    values |= {"preview_only": False, "preset": CASCADE.preset_of(values)}
+    return named(values, checkpoint)
 
 
 def _image(tensor: Any) -> Image.Image:
