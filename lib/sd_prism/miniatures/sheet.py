@@ -64,7 +64,15 @@ SHEETS = {
 }
 
 
-CASCADE = PROMPTS[:2] + PROMPTS[4:8]
+CASCADE = (
+    "a red fish in the sea",
+    "a pink snail in the meadow",
+    "object:seal, color:red, place:plain",
+    "species:seal, color:black, place:snow",
+    "object:star, color:yellow, place:night",
+    "a white mushroom in the meadow",
+    "object:tree, color:green, place:snow",
+)
 
 
 def drawn_by_cascade(prompts: Sequence[str], seed: int) -> Tensor:
