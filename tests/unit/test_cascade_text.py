@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from sd_prism.cascade.config import TextConfig
 from sd_prism.cascade.text import END, START, TextEncoder, mask_of
 from sd_prism.errors import OutOfRange, PrismError

@@ -42,7 +42,9 @@ def test_kernels_know_no_webui_no_gradio_and_not_each_other():
         for name in imports(file):
             top, _, rest = name.partition(".")
             if top == "sd_prism":
-                assert not rest or rest.split(".")[0] in {room, "errors", "schedule", "header"}, f"{file.name} imports {name}"
+                assert not rest or rest.split(".")[0] in {room, "errors", "schedule", "header"}, (
+                    f"{file.name} imports {name}"
+                )
             else:
                 assert top in KERNEL_LIBRARIES or top in sys.stdlib_module_names, f"{file.name} imports {name}"
 

@@ -197,7 +197,16 @@ class CascadeModel(nn.Module):
     @shift.setter
     def shift(self, value: float) -> None:
         self.schedule = Schedule(value)
-        self.alphas_cumprod = self.alphas_cumprod_original = alphas_cumprod(self.schedule)
+        self._alphas_cumprod = alphas_cumprod(self.schedule)
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """(1000,) for the host's DDIM, PLMS, LCM and UniPC."""
+        return self._alphas_cumprod.to(self.device)
+
+    @alphas_cumprod.setter
+    def alphas_cumprod(self, changed: object) -> None:
+        """Not the host's options for Stable Diffusion's: in fp16 the first is 1, no noise, by which UniPC divides."""
 
     def create_denoiser(self) -> CascadeDenoiser:
         return CascadeDenoiser(self)

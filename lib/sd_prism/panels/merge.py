@@ -26,7 +26,7 @@ FORMATS = (AS_LOADED, "fp16", "bf16", "fp32")
 TIPS = {
     "refresh": "Look for new files, and for what is loaded now.",
     "bake_name": "The name of the new checkpoint; it goes where the other checkpoints are.",
-    "bake_format": "The format of its numbers; as loaded, it draws what the webui draws now, fp16 is half the size of fp32.",
+    "bake_format": "The format of its numbers; as loaded, it draws what the webui draws now; fp16 is half of fp32.",
     "bake_write": "Write the merge to a file, which then is a checkpoint like any other.",
 }
 
@@ -43,7 +43,9 @@ class Host(Protocol):
     def baked(self, given: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
         """Write a file: the panel's settings, with "name" and "dtype" ("" is that of the loaded model).
 
-        Gives (path and format, bytes written, all bytes) now and then, both equal when the file is complete; raises PrismError.
+        Gives (path and format, bytes written, all bytes) now and then, both equal when the file is complete.
+
+        Raises PrismError.
         """
 
 

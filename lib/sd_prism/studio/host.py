@@ -359,10 +359,12 @@ def change_settings(changes: dict[str, Any], *, is_api: bool = False) -> None:
 
 
 def _load_checkpoint(title: str) -> None:
-    from modules import call_queue, sd_models
+    from modules import call_queue, sd_models, shared
 
     with call_queue.queue_lock:
-        sd_models.reload_model_weights(info=sd_models.find(title))
+        info = sd_models.find(title)
+        sd_models.reload_model_weights(info=info)
+        shared.opts.data["sd_model_checkpoint"] = info.title  # a job's override may have loaded it already
 
 
 def panels_on(args: Sequence[Any], tab: str = "txt2img") -> list[str]:
