@@ -21,8 +21,8 @@ DRAWN = {**JOB, "sampler_name": "Euler a", "scheduler": "SGM Uniform", "steps": 
 DECODED = {CASCADE.title: {"args": [{"steps": 2}]}}
 SIDE = 3  # of stage C's latents: 128 // 42
 ALIKE = 4  # schedules that are others by another name, or with so few steps
-DECODE_METHOD = "sd_vae_decode_method"
-OPTIONS = {"sd_vae": "None", "CLIP_stop_at_last_layers": 1, DECODE_METHOD: "Full"}  # a job may override them
+DECODE_METHOD, DOWNCAST = "sd_vae_decode_method", "use_downcasted_alpha_bar"
+OPTIONS = {"sd_vae": "None", "CLIP_stop_at_last_layers": 1, DECODE_METHOD: "Full", DOWNCAST: False}  # a job may override them
 PREVIEWS = ("Full", "Approx NN", "Approx cheap", "TAESD")
 
 
@@ -229,6 +229,14 @@ def test_every_sampler_makes_a_picture(host):
     found = {name: draw(host, sampler_name=name, scheduler="Automatic") for name in names}
     assert [name for name, picture in found.items() if "rror" in picture.infotext] == []
     assert len({picture.pixels for picture in found.values()}) > len(names) / 2
+
+
+@pytest.mark.parametrize("sampler", ["UniPC", "DDIM"])
+def test_options_for_the_noise_of_other_models_change_nothing(host, sampler):
+    if DOWNCAST not in host.get("/sdapi/v1/options"):
+        pytest.skip("this host has no such option")
+    given = {"sampler_name": sampler, "scheduler": "Automatic"}
+    assert pixels(host, **given, override_settings={DOWNCAST: True}) == pixels(host, **given)
 
 
 def test_every_schedule_makes_a_picture(host):

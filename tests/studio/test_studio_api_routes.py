@@ -161,7 +161,7 @@ def test_settings_are_changed_together_saved_and_restored(client, served):
 def test_another_checkpoint_in_the_settings_is_loaded(client):
     from modules import shared
 
-    first = get(client, "options")["sd_model_checkpoint"]
+    first = shared.sd_model.sd_checkpoint_info.title
     other = next(x["title"] for x in get(client, "sd-models") if x["title"].startswith("tiny") and x["title"] != first)
     post(client, "options", {"sd_model_checkpoint": other.split(" ")[0]})
     assert get(client, "options")["sd_model_checkpoint"] == shared.sd_model.sd_checkpoint_info.title == other
@@ -171,7 +171,10 @@ def test_another_checkpoint_in_the_settings_is_loaded(client):
     post(client, "unload-checkpoint")
     post(client, "reload-checkpoint")
     assert shared.sd_model.sd_checkpoint_info.title == other
-    post(client, "options", {"sd_model_checkpoint": first})
+    post(client, "txt2img", {**JOB, "override_settings": {"sd_model_checkpoint": first}})
+    assert get(client, "options")["sd_model_checkpoint"] == other
+    post(client, "options", {"sd_model_checkpoint": first})  # which is loaded already
+    assert get(client, "options")["sd_model_checkpoint"] == first
 
 
 def during(client, job, action):
