@@ -298,7 +298,8 @@
     if (panel?.enabled) await panel.load();
     look();
   };
-  onUiLoaded(() => {
+  const start = () => {
+    if (!shared.Popup) { addEventListener("load", start, { once: true }); return; } // its script is still on its way
     popup = new shared.Popup();
     const leave = ({ target }) => { if (!popup.list.contains(target)) popup.close(); };
     document.addEventListener("mousedown", leave);
@@ -309,5 +310,6 @@
       look();
     });
     look();
-  });
+  };
+  onUiLoaded(start);
 })();

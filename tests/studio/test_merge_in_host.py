@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import io
+import re
 import sys
 import weakref
 from types import ModuleType, SimpleNamespace
@@ -114,7 +115,7 @@ def test_the_text_of_a_recipe_is_all_that_the_infotext_says(draw):
 def test_a_missing_model_is_told_with_few_names_and_one_in_other_case_is_found(draw):
     assert draw({**HALF, "model": "SD1-Other.SafeTensors"}).pixels == draw(HALF).pixels
     made = draw({**HALF, "model": "sd1-ohter"})
-    assert 'did you mean \\"sd1-other\\"' in made.infotext and "sd1, sd2, and 3 more" in made.infotext
+    assert 'did you mean \\"sd1-other\\"' in made.infotext and re.search(r"sd1, sd2, and \d more", made.infotext)
     add = draw({**HALF, "mode": "add"})
     assert "choose model C, or write" in add.infotext and '-\\"C\\":0.5' in add.infotext
 

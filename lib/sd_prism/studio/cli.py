@@ -299,7 +299,8 @@ def _test(args: argparse.Namespace, rest: Sequence[str]) -> int:
         subprocess.call([sys.executable, "-m", "playwright", "install", "chromium"])
     checks = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]]
     failed = [" ".join(check) for check in checks if subprocess.call([sys.executable, "-m", *check], cwd=ROOT)]
-    # File by file over the cores; a given webui is started once, and so is its pytest.
+    # File by file over the cores, a thread for each; a given webui is started once, and so is its pytest.
+    env.setdefault("OMP_NUM_THREADS", "1")
     workers = [] if args.webui else ["-n", str(min(os.cpu_count() or 1, MAX_WORKERS)), "--dist", "loadfile"]
     status = subprocess.call([sys.executable, "-m", "pytest", *workers, *rest], cwd=ROOT, env=env)
     if failed:
