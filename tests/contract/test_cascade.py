@@ -74,8 +74,8 @@ def furnished(host):
     assert host.draw(JOB)[0].png == host.plain
 
 
-@pytest.fixture(scope="module")
-def host(host):
+@pytest.fixture(scope="module", autouse=True)
+def files(host):
     yield from furnished(host)
 
 

@@ -22,7 +22,12 @@ DECODED = {CASCADE.title: {"args": [{"steps": 2}]}}
 SIDE = 3  # of stage C's latents: 128 // 42
 ALIKE = 4  # schedules that are others by another name, or with so few steps
 DECODE_METHOD, DOWNCAST = "sd_vae_decode_method", "use_downcasted_alpha_bar"
-OPTIONS = {"sd_vae": "None", "CLIP_stop_at_last_layers": 1, DECODE_METHOD: "Full", DOWNCAST: False}  # a job may override them
+OPTIONS = {
+    "sd_vae": "None",
+    "CLIP_stop_at_last_layers": 1,
+    DECODE_METHOD: "Full",
+    DOWNCAST: False,
+}  # a job may override them
 PREVIEWS = ("Full", "Approx NN", "Approx cheap", "TAESD")
 
 
@@ -92,8 +97,8 @@ def furnish(host, place):
     return files
 
 
-@pytest.fixture(scope="module")
-def host(host):
+@pytest.fixture(scope="module", autouse=True)
+def furniture(host):
     """With Cascade's files until the last test, and one of them chosen as checkpoint."""
     place = host.data.parent / "checkpoints" if host.name != "studio" else host.data / "models" / "Stable-diffusion"
     files = furnish(host, place)

@@ -21,8 +21,8 @@ OPEN = """(selector) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def host(host):
+@pytest.fixture(scope="module", autouse=True)
+def files(host):
     yield from furnished(host)
 
 
@@ -152,6 +152,8 @@ def test_with_another_checkpoint_the_panel_says_so_and_does_nothing(page, host):
 
 
 def test_no_id_is_there_twice(page):
+    page.wait_for_function(OPEN, arg=f"{ROOT}_advanced", polling=500)
+    page.wait_for_selector(f"{ROOT}_save_latents", state="attached")
     ids = page.evaluate("[...document.querySelectorAll('[id^=script_txt2img_prism_cascade]')].map((one) => one.id)")
     assert len(ids) == len(set(ids)) and {f"{ROOT[1:]}_{name}" for name in CASCADE.names} <= set(ids)
     assert field(page, f"{ROOT}_decoder").input_value() == AUTO
