@@ -25,7 +25,8 @@
   const line = ({ width, height, compression, decoder }) => {
     if (known === null) return "";
     if (!known.cascade) return "The loaded checkpoint is none of Stable Cascade; this panel has nothing to do.";
-    const [across, down, asked] = [width, height, compression].map((one) => Number(one?.value) || 0);
+    // gradio 6 draws what is under "Advanced" when it is opened first; until then it is the default.
+    const [across, down, asked] = [width, height, compression ?? { value: COMPRESSION }].map((one) => Number(one?.value) || 0);
     if (!across || !down || !asked) return "";
     const factor = asked === COMPRESSION ? known.compression : asked;
     const size = (by) => `${Math.floor(across / by)}x${Math.floor(down / by)}`;
