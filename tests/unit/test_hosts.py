@@ -92,9 +92,17 @@ def other(name):
 modules.__getattr__ = other
 networks = types.ModuleType("modules.extra_networks"); networks.ExtraNetwork = object
 wrapped = dict(scripts=scripts, script_callbacks=callbacks, extra_networks=networks)
-for name, function in dict(processing="process_images_inner", sd_vae="reload_vae_weights").items():
-    wrapped[name] = types.ModuleType("modules." + name)  # ours goes around these at once
-    setattr(wrapped[name], function, print)
+for wanted in (  # ours goes around these at once
+    "processing.process_images_inner",
+    "sd_models_config.guess_model_config_from_state_dict",
+    "sd_samplers_common.samples_to_images_tensor",
+    "sd_vae.load_vae",
+    "sd_vae.reload_vae_weights",
+    "sd_vae_approx.model",
+    "sd_vae_taesd.encoder_model",
+):
+    name, function = wanted.split(".")
+    setattr(wrapped.setdefault(name, types.ModuleType("modules." + name)), function, print)
 for name, module in wrapped.items():
     setattr(modules, name, module); sys.modules["modules." + name] = module
 sys.modules["modules"] = modules
