@@ -6,32 +6,32 @@ from pathlib import Path
 from modules import scripts
 
 runpy.run_path(str(Path(__file__).resolve().parents[1] / "lib" / "sd_prism" / "bind.py"))
-from sd_prism.hosts import merge  # noqa: E402
+from sd_prism.hosts.merge import panel  # noqa: E402
 
-merge.register()
+panel.register()
 
 
 class PrismMerge(scripts.Script):
     def title(self):
-        return merge.MERGE.title
+        return panel.MERGE.title
 
     def show(self, is_img2img):
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img):
-        return merge.ui(self)
+        return panel.ui(self)
 
     def before_process(self, p, *args):
-        merge.before_process(p)
+        panel.before_process(p)
 
     def process(self, p, *args):
-        merge.process(p, args)
+        panel.process(p, args)
 
     def after_extra_networks_activate(self, p, *args, extra_network_data, **kwargs):
-        merge.networks_told(p, extra_network_data)
+        panel.networks_told(p, extra_network_data)
 
     def process_batch(self, p, *args, **kwargs):
-        merge.before_encoding(p)
+        panel.before_encoding(p)
 
     def process_before_every_sampling(self, p, *args, **kwargs):
-        merge.before_sampling(p)
+        panel.before_sampling(p)

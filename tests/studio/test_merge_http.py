@@ -35,7 +35,7 @@ def models(tmp_path_factory):
 @pytest.fixture
 def service(models):
     """The module of the routes, as the studio has loaded it."""
-    return sys.modules["sd_prism.hosts.merge_http"]
+    return sys.modules["sd_prism.hosts.merge.http"]
 
 
 @pytest.fixture

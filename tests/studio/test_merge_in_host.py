@@ -65,7 +65,7 @@ def loaded():
 
 
 def models():
-    return sys.modules["sd_prism.hosts.merge_models"]
+    return sys.modules["sd_prism.hosts.merge.models"]
 
 
 def weights():
@@ -101,7 +101,7 @@ def test_a_weight_of_one_gives_every_tensor_of_the_other_model(draw, family):
 def test_a_merge_of_nothing_is_told(draw, monkeypatch, args, said):
     draw()
     told = []
-    monkeypatch.setattr(sys.modules["sd_prism.hosts.merge"].host, "remark", lambda p, text: told.append(text))
+    monkeypatch.setattr(sys.modules["sd_prism.hosts.merge.panel"].host, "remark", lambda p, text: told.append(text))
     draw(args)
     assert [said in one for one in told] == ([True] if said else [])
 
@@ -254,7 +254,7 @@ def test_a_picture_to_begin_with_is_encoded_by_the_jobs_own_vae(draw):
 
 def test_axes_reach_every_setting_and_the_menus_name_the_checkpoints(draw):
     draw()
-    host_ = sys.modules["sd_prism.hosts.merge"].host
+    host_ = sys.modules["sd_prism.hosts.merge.panel"].host
     assert "sd1-other" in host_.choices(host_.panel["model"])()
     (grid,) = [x.module for x in sys.modules["modules.scripts"].scripts_data if "xyz_grid" in x.script_class.__module__]
     axes = {option.label: option for option in grid.axis_options if "Block Merge" in option.label}
@@ -263,7 +263,7 @@ def test_axes_reach_every_setting_and_the_menus_name_the_checkpoints(draw):
     p = SimpleNamespace(extra_generation_params={})
     axes["[Prism Block Merge] Single blocks"].apply(p, "M00=1", [])
     axes["[Prism Block Merge] Model B"].apply(p, "sd1-other", [])
-    sys.modules["sd_prism.hosts.merge"].process(p, (False,))
+    sys.modules["sd_prism.hosts.merge.panel"].process(p, (False,))
     cell = host_.current(p)
     assert (cell["blocks"], cell["model"].split()[0], cell["enabled"]) == ("M00=1", "sd1-other", True)
     assert draw(cell).pixels == by_hand
@@ -285,7 +285,7 @@ def test_presets_of_other_tools_in_the_users_folder_have_names(draw, folder):
 
 def test_a_preset_of_the_page_is_a_preset_of_the_recipe(draw):
     draw()
-    found = sys.modules["sd_prism.hosts.merge_http"]
+    found = sys.modules["sd_prism.hosts.merge.http"]
     told = found.loaded()
     assert told["name"] == "sd1" and len(told["spine"]) == 25 and told["merged"] == ""
     assert len(found.weights("19")["GRAD_V"]) == 19
@@ -298,7 +298,7 @@ def test_a_bake_of_the_page_is_a_checkpoint_with_the_same_picture(draw, base):
     other = {"sd1": "sd1-other", "sd1-other": "sd1"}[base]
     half = {"model": other, "ratio": 0.3, "te": 0.2, "recipe": f"{base}:0.1:VAE=0.4"}
     live = draw(half, model=base).pixels
-    found = sys.modules["sd_prism.hosts.merge_http"]
+    found = sys.modules["sd_prism.hosts.merge.http"]
     found.begin({**half, "name": f"half of {base}", "dtype": ""})
     while found.baking.running:
         pass
@@ -312,7 +312,7 @@ def test_a_bake_of_the_page_is_a_checkpoint_with_the_same_picture(draw, base):
 
 def test_a_bake_says_that_a_vae_of_the_webuis_choice_is_not_in_it(draw, monkeypatch):
     draw()
-    found = sys.modules["sd_prism.hosts.merge_http"]
+    found = sys.modules["sd_prism.hosts.merge.http"]
     monkeypatch.setattr(sys.modules["modules.sd_vae"], "loaded_vae_file", "/some/pale.safetensors")
     for vae, told in ((0.5, 1), (0, 0)):
         found.begin({**HALF, "vae": vae, "name": f"pale {vae}", "dtype": ""})
@@ -331,4 +331,4 @@ def test_unloading_the_extension_restores_the_model(draw):
     draw(HALF)
     sys.modules["sd_prism.hosts.undo"].undo.close("merge")
     assert weights() == before
-    sys.modules["sd_prism.hosts.undo"].undo.enter("merge", sys.modules["sd_prism.hosts.merge"].held())
+    sys.modules["sd_prism.hosts.undo"].undo.enter("merge", sys.modules["sd_prism.hosts.merge.panel"].held())

@@ -147,7 +147,7 @@ def test_a_preset_of_the_request_counts_as_in_a_job(studio):
 def test_a_tab_stands_for_what_its_panel_shows(studio):
     from sd_prism.settings import NAMESPACES
 
-    rendering = sys.modules["sd_prism.hosts.rendering"]
+    rendering = sys.modules["sd_prism.hosts.namespaces.rendering"]
     shown = {tab: NAMESPACES.read({"dialect": name}) for tab, name in (("txt2img", "pony"), ("img2img", "sygil"))}
     for tab, values in shown.items():
         rendering.moved(tab, *values.values())
@@ -218,7 +218,7 @@ def test_an_app_that_has_the_routes_gets_the_new_ones_in_their_place(studio):
     from fastapi import FastAPI
     from fastapi.testclient import TestClient
     from sd_prism.errors import PrismError
-    from sd_prism.hosts import http
+    from sd_prism.hosts.namespaces import http
     from sd_prism.namespaces.lexicon import Shelf
 
     def refusing(text):

@@ -72,7 +72,7 @@ def pixels(result):
 
 
 def ours(name):
-    return sys.modules[f"sd_prism.hosts.{name}"]
+    return sys.modules[f"sd_prism.hosts.namespaces.{name}"]
 
 
 def test_remarks_stand_under_the_picture_and_stop_nothing(watched):
@@ -129,7 +129,7 @@ def test_a_broken_file_of_the_users_is_told_and_the_picture_drawn(draw, watched)
 
 def test_cells_of_a_grid_do_not_leak_into_each_other(draw):
     draw()
-    namespaces = ours("namespaces")
+    namespaces = ours("panel")
     fields = dict(namespaces.NAMESPACES.axes())
     p = SimpleNamespace(extra_generation_params={})
     dialect, strength = (

@@ -7,7 +7,7 @@ import torch
 from sd_prism.cascade.colours import colours
 from sd_prism.cascade.lora import file_names, translated
 from sd_prism.cascade.schedule import Schedule
-from sd_prism.hosts.cascade_denoiser import CascadeDenoiser, alphas_cumprod, sigma_at
+from sd_prism.hosts.cascade.denoiser import CascadeDenoiser, alphas_cumprod, sigma_at
 
 
 def denoiser(shift):

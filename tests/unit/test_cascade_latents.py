@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 from sd_prism.errors import PrismError
-from sd_prism.hosts.cascade_latents import FORMAT, Picture, read
+from sd_prism.hosts.cascade.latents import FORMAT, Picture, read
 
 PICTURE = Picture(
     torch.randn(16, 9, 12),

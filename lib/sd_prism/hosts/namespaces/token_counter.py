@@ -10,8 +10,8 @@ from typing import Any
 
 from modules import script_callbacks, shared
 
-from ..errors import PrismError
-from ..namespaces.render import render_pair
+from ...errors import PrismError
+from ...namespaces.render import render_pair
 from . import comments, rendering
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .. import infotext
-from ..errors import PrismError
-from ..namespaces.registry import DEFAULT_SETS, Registry
-from ..namespaces.scanner import scan
-from ..settings import NAMESPACES
+from ... import infotext
+from ...errors import PrismError
+from ...namespaces.registry import DEFAULT_SETS, Registry
+from ...namespaces.scanner import scan
+from ...settings import NAMESPACES
+from ..webui import log
 from .rendering import registry_of, user_files
-from .webui import log
 
 NEGATIVE = "Negative prompt:"
 PARAMETERS = "\nPrism a: 1, Prism b: 1, Prism c: 1"  # a last line of three, which is what hosts look for

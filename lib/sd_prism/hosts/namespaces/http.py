@@ -16,13 +16,14 @@ from fastapi.responses import JSONResponse
 from modules import paths, script_callbacks
 from starlette.concurrency import run_in_threadpool
 
-from ..errors import PrismError, UnknownName
-from ..namespaces import json_form, lexicon
-from ..namespaces.lexicon import Entry, Lexicon, Shelf
-from ..namespaces.registry import Namespace, Registry
-from ..namespaces.render import Options, render_pair
-from . import rendering, routes
-from .routes import Refused, answered, body_of, fields_of, problem
+from ...errors import PrismError, UnknownName
+from ...namespaces import json_form, lexicon
+from ...namespaces.lexicon import Entry, Lexicon, Shelf
+from ...namespaces.registry import Namespace, Registry
+from ...namespaces.render import Options, render_pair
+from .. import routes
+from ..routes import Refused, answered, body_of, fields_of, problem
+from . import rendering
 
 PREFIX = "/prism/v1/namespaces"
 MOST = 200  # completions

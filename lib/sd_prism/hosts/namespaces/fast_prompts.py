@@ -12,7 +12,7 @@ from typing import Any
 
 from modules import prompt_parser, script_callbacks, shared
 
-from .undo import undo
+from ..undo import undo
 
 OPTION = "prism_fast_prompts"
 PARSER = "get_learned_conditioning_prompt_schedules"

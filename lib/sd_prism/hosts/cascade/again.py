@@ -11,13 +11,13 @@ import numpy as np
 from modules import call_queue, devices, images, infotext_utils, processing, shared
 from PIL import Image
 
-from .. import infotext
-from ..errors import PrismError
-from ..settings import CASCADE, Value
-from ..settings.cascade import AUTO
-from .cascade_decoding import checkpoint_of, decoding, in_progress, named
-from .cascade_job import ERROR
-from .cascade_latents import Picture
+from ... import infotext
+from ...errors import PrismError
+from ...settings import CASCADE, Value
+from ...settings.cascade import AUTO
+from .decoding import checkpoint_of, decoding, in_progress, named
+from .job import ERROR
+from .latents import Picture
 
 ENDING = ".safetensors"
 OF_STAGE_C = ("compression", "shift_c")

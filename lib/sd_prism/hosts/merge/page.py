@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from modules import sd_models
 
-from ..errors import PrismError
-from . import merge_http
-from . import merge_models as models
+from ...errors import PrismError
+from . import http, models
 
 PAUSE = 0.2  # seconds between two looks at a file that is being written
 
@@ -23,9 +22,9 @@ def refresh() -> None:
 
 def baked(given: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
     """Write a file, and tell how far it is; it is finished also where nobody listens any more."""
-    merge_http.begin(given)
-    baking = merge_http.baking
-    path = "; ".join((f"{merge_http.folder() / baking.name} ({baking.dtype})", *baking.notes))
+    http.begin(given)
+    baking = http.baking
+    path = "; ".join((f"{http.folder() / baking.name} ({baking.dtype})", *baking.notes))
     while baking.running:
         total = max(baking.total, 1)
         yield path, min(baking.done, total - 1), total

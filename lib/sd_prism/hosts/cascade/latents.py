@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from .. import header
-from ..errors import PrismError
+from ... import header
+from ...errors import PrismError
 
 FORMAT = "prism.cascade.latents"
 CHANNELS = 16

@@ -14,19 +14,18 @@ from typing import Any
 
 from modules import extra_networks, processing, script_callbacks, sd_vae, shared
 
-from .. import infotext
-from ..errors import PrismError, UnknownName
-from ..merge.blocks import BASE, VAE
-from ..merge.grammar import when_text
-from ..merge.recipe import LOADED, Recipe
-from ..schedule import short
-from ..settings import MERGE, Field, Value
-from ..settings.merge import OFF, recipe_of
-from . import merge_http, merge_page
-from . import merge_models as models
-from .progress import progress, steps_taken
-from .undo import around, undo
-from .webui import PanelHost
+from ... import infotext
+from ...errors import PrismError, UnknownName
+from ...merge.blocks import BASE, VAE
+from ...merge.grammar import when_text
+from ...merge.recipe import LOADED, Recipe
+from ...schedule import short
+from ...settings import MERGE, Field, Value
+from ...settings.merge import OFF, recipe_of
+from ..progress import progress, steps_taken
+from ..undo import around, undo
+from ..webui import PanelHost
+from . import http, models, page
 
 TAG = "merge"
 KEY = "prism_merge"  # among the extra networks, in the host's key of its conds
@@ -92,15 +91,15 @@ run = Run((), "")
 def register() -> None:
     host.register()
     undo.enter(MERGE.name, held())
-    merge_http.register()
+    http.register()
     script_callbacks.on_before_ui(add_network)
     script_callbacks.on_cfg_denoiser(before_call)
 
 
 def ui(script: Any) -> list[Any]:
-    from ..panels import merge
+    from ...panels import merge
 
-    components = merge.build(script.elem_id, merge_page)
+    components = merge.build(script.elem_id, page)
     script.infotext_fields = host.paste_fields(components)
     script.paste_field_names = [MERGE.title]
     return components

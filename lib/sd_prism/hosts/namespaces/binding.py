@@ -15,10 +15,10 @@ from typing import Any
 
 from modules import sd_hijack
 
-from ..namespaces.binding import Binding, embedders_of, occurrences, replaced
-from ..schedule import ALWAYS, Curve
-from .progress import steps_taken
-from .undo import undo
+from ...namespaces.binding import Binding, embedders_of, occurrences, replaced
+from ...schedule import ALWAYS, Curve
+from ..progress import steps_taken
+from ..undo import undo
 
 NAME = "bind"
 KEY = "prism_bind"  # among the extra networks of the cache key

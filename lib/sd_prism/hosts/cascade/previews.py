@@ -9,8 +9,8 @@ from typing import Any
 from modules import sd_samplers_common, sd_vae_approx, shared
 from torch import Tensor
 
-from .undo import around
-from .webui import loaded_model
+from ..undo import around
+from ..webui import loaded_model
 
 try:
     from modules import sd_vae_taesd

@@ -18,13 +18,14 @@ from modules import script_callbacks
 from PIL import Image, PngImagePlugin
 from starlette.concurrency import run_in_threadpool
 
-from ..errors import PrismError, UnknownName
-from . import access, cascade_again, cascade_decoding, routes
-from .cascade_job import own_compression
-from .cascade_latents import read
-from .cascade_previews import is_cascade
-from .routes import Refused, answered, body_of, fields_of, problem
-from .webui import loaded_model
+from ...errors import PrismError, UnknownName
+from .. import access, routes
+from ..routes import Refused, answered, body_of, fields_of, problem
+from ..webui import loaded_model
+from . import again, decoding
+from .job import own_compression
+from .latents import read
+from .previews import is_cascade
 
 PREFIX = "/prism/v1/cascade"
 EXAMPLE = '{"tab": "txt2img", "steps": 20}'
@@ -66,20 +67,20 @@ def loaded() -> dict[str, Any]:
         "cascade": is_cascade(loaded_model()),
         "decoder": "",
         "missing": "",
-        "loads": cascade_decoding.decoding.loaded,
+        "loads": decoding.decoding.loaded,
     }
     if found["cascade"]:
         info = loaded_model().sd_checkpoint_info
         found["compression"] = own_compression(info)
         try:
-            found["decoder"] = cascade_decoding.find("", info).name_for_extra
+            found["decoder"] = decoding.find("", info).name_for_extra
         except PrismError as error:
             found["missing"] = str(error)
-    return found | {"decoders": cascade_decoding.names(), "kept": {tab: _count(tab) for tab in TABS}}
+    return found | {"decoders": decoding.names(), "kept": {tab: _count(tab) for tab in TABS}}
 
 
 def _count(tab: str) -> int:
-    kept = cascade_again.kept.get(tab)
+    kept = again.kept.get(tab)
     return len(kept.pictures) if kept else 0
 
 
@@ -89,18 +90,18 @@ def decoded(given: Mapping[str, Any]) -> dict[str, Any]:
     tab = given["tab"] or TABS[0]
     if tab not in TABS:
         raise UnknownName("tab", tab, TABS)
-    kept = _given(given["latents"]) if given["latents"] else cascade_again.chosen(tab, given.get("picture"))
-    done = cascade_again.again(kept, settings, tab, save=given.get("save_images") is True)
+    kept = _given(given["latents"]) if given["latents"] else again.chosen(tab, given.get("picture"))
+    done = again.again(kept, settings, tab, save=given.get("save_images") is True)
     pngs = [_png(image, text) for image, text in zip(done.images, done.infotexts)]
     return {"images": pngs, "infotexts": done.infotexts, "info": done.js()}
 
 
-def _given(text: str) -> cascade_again.Kept:
+def _given(text: str) -> again.Kept:
     try:
         content = base64.b64decode(text.rpartition(",")[2], validate=True)
     except binascii.Error as error:
         raise PrismError("latents must be the content of a file in base64") from error
-    return cascade_again.Kept([read(content, "latents")])
+    return again.Kept([read(content, "latents")])
 
 
 def _png(image: Image.Image, text: str) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 
 from modules import paths, prompt_parser, shared
 
-from ..errors import PrismError
-from ..namespaces.detect import detect
-from ..namespaces.registry import Registry
-from ..namespaces.render import Options
-from ..settings import AUTOMATIC, NAMESPACES, Value
-from ..settings.namespaces import TITLES, options, registry
-from .webui import family, loaded_model
+from ...errors import PrismError
+from ...namespaces.detect import detect
+from ...namespaces.registry import Registry
+from ...namespaces.render import Options
+from ...settings import AUTOMATIC, NAMESPACES, Value
+from ...settings.namespaces import TITLES, options, registry
+from ..webui import family, loaded_model
 
 SD_NEXT = {"native": "sdnext", "a1111": "sdnext_a1111"}
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cascade.denoise import Denoiser
-from ..cascade.schedule import Schedule
+from ...cascade.denoise import Denoiser
+from ...cascade.schedule import Schedule
 
 
 class CascadeDenoiser(Denoiser):

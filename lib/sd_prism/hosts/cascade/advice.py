@@ -7,10 +7,10 @@ from typing import Any
 
 from modules import sd_samplers, sd_vae, shared
 
-from ..cascade import formats
-from ..errors import PrismError
-from .cascade_loading import fits
-from .cascade_previews import is_cascade
+from ...cascade import formats
+from ...errors import PrismError
+from .loading import fits
+from .previews import is_cascade
 
 TIMESTEPS = ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
 AYS = ("Align Your Steps", "align_your_steps")

@@ -10,7 +10,7 @@ from modules import sd_hijack, sd_hijack_clip, shared
 from modules.shared import opts
 from torch import Tensor
 
-from ..cascade.text import END, START, TextEncoder, mask_of
+from ...cascade.text import END, START, TextEncoder, mask_of
 
 try:
     from open_clip.tokenizer import _tokenizer as tokenizer

@@ -10,9 +10,9 @@ from typing import Any
 
 from modules import sd_models, ui_common
 
-from ..panels import cascade as panel
-from . import cascade_again, cascade_decoding
-from .cascade_latents import read
+from ...panels import cascade as panel
+from . import again, decoding
+from .latents import read
 
 IDS = {name: "{tab}_" + name for name in panel.OF_THE_HOST}
 IDS |= {name: name + "_{tab}" for name in ("generation_info", "html_info")}
@@ -24,14 +24,14 @@ class Host:
     """See `panels.cascade.Host`."""
 
     def decoders(self) -> list[str]:
-        return cascade_decoding.names()
+        return decoding.names()
 
     def refresh(self) -> None:
         sd_models.list_models()
 
     def again(self, tab: str, given: Mapping[str, object], file: str) -> panel.Shown:
-        kept = cascade_again.Kept([read(Path(file).read_bytes(), Path(file).name)]) if file else cascade_again.last(tab)
-        done = cascade_again.again(kept, given, tab)
+        kept = again.Kept([read(Path(file).read_bytes(), Path(file).name)]) if file else again.last(tab)
+        done = again.again(kept, given, tab)
         return panel.Shown(done.images, done.js(), ui_common.plaintext_to_html(done.infotexts[0]))
 
 

@@ -1,6 +1,6 @@
 """ "Prism Cascade" in a webui: sizes of latents, stage B after stage C, and what is kept of a job to decode it again.
 
-The model's class loads and samples, see `cascade_model`. With any other model in use everything here passes through.
+The model's class loads and samples, see `model`. With any other model in use everything here passes through.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 from modules import devices, processing, rng, shared
 from torch import Tensor
 
-from ..errors import PrismError
-from ..settings import CASCADE, Field, Value
-from ..settings.cascade import COMPRESSION
-from . import cascade_advice, cascade_again, cascade_http, cascade_loading, cascade_page
-from .cascade_decoding import HOST_FACTOR, decoding, named
-from .cascade_job import DEFAULTS, CascadeJob, own_compression
-from .cascade_previews import is_cascade
-from .undo import around, undo
-from .webui import PanelHost, loaded_model
+from ...errors import PrismError
+from ...settings import CASCADE, Field, Value
+from ...settings.cascade import COMPRESSION
+from ..undo import around, undo
+from ..webui import PanelHost, loaded_model
+from . import advice, again, http, loading, page
+from .decoding import HOST_FACTOR, decoding, named
+from .job import DEFAULTS, CascadeJob, own_compression
+from .previews import is_cascade
 
 ADVISED = 128  # pixels that sides are best multiples of
 SAME_CHECKPOINT = (None, "", "Use same checkpoint")
-ENCODER_HINT = f"put {cascade_loading.ENCODER} beside it and load it again"
+ENCODER_HINT = f"put {loading.ENCODER} beside it and load it again"
 
 
 class CascadeHost(PanelHost):
@@ -50,7 +50,7 @@ class CascadeHost(PanelHost):
         return {**values, "preset": CASCADE.preset_of(values)}
 
     def choices(self, one: Field) -> Callable[[], list[str]] | None:
-        return cascade_page.host.decoders if one.name == "decoder" else super().choices(one)
+        return page.host.decoders if one.name == "decoder" else super().choices(one)
 
 
 host = CascadeHost(CASCADE)
@@ -60,17 +60,17 @@ running: list[CascadeJob] = []  # jobs of Cascade, the inner one last
 def register() -> None:
     host.register()
     undo.enter(CASCADE.name, held())
-    cascade_loading.register()
-    cascade_http.register()
+    loading.register()
+    http.register()
 
 
 def watch(script: Any) -> None:
     """Has the page's own controls found, for buttons and presets of the panel."""
-    cascade_page.watch(script)
+    page.watch(script)
 
 
 def ui(script: Any) -> list[Any]:
-    components = cascade_page.build(script)
+    components = page.build(script)
     script.infotext_fields = host.paste_fields(components)
     script.paste_field_names = [CASCADE.title]
     return components
@@ -83,7 +83,7 @@ def held() -> ExitStack:
     """Until it is closed: jobs are known to the model, and sizes of latents are the model's."""
     stack = ExitStack()
     stack.callback(decoding.release)
-    stack.callback(cascade_again.kept.clear)
+    stack.callback(again.kept.clear)
     stack.enter_context(around(processing, "process_images_inner", _job))
     if hasattr(processing, "opt_f"):
         stack.enter_context(_factor())
@@ -155,7 +155,7 @@ def _told(job: CascadeJob) -> Iterator[None]:
 def process(p: Any, args: Sequence[object]) -> None:
     """Start of a job, before anything is drawn; a job that cannot be drawn is refused here."""
     host.forget(p)
-    for text in cascade_advice.before_job(p):
+    for text in advice.before_job(p):
         host.remark(p, text)
     if not in_use():
         return
@@ -241,7 +241,7 @@ def after_sampling(p: Any, ps: Any) -> None:
     latents = ps.samples
     if not _is_ours(p):
         return
-    for text in cascade_advice.while_drawn():
+    for text in advice.while_drawn():
         host.remark(p, text)
     if getattr(latents, "already_decoded", False) or bool(torch.isnan(latents).any()):
         return  # the host tells of NaN
@@ -256,9 +256,9 @@ def after_job(p: Any, processed: Any) -> None:
     texts = processed.infotexts[processed.index_of_first_image :]
     pictures = [job.pictures[number].told(text) for number, text in zip(sorted(job.pictures), texts)]
     tab = "img2img" if hasattr(p, "init_images") else "txt2img"
-    cascade_again.kept[tab] = cascade_again.Kept(pictures, cascade_again.overlays(p))
+    again.kept[tab] = again.Kept(pictures, again.overlays(p))
     if job.values["save_latents"]:
         try:
-            cascade_again.save_beside(pictures, p, processed)
+            again.save_beside(pictures, p, processed)
         except (PrismError, OSError) as error:
             job.remark(str(error))

@@ -18,14 +18,14 @@ import torch
 from modules import paths, sd_models, sd_vae
 from torch import Tensor, nn
 
-from ..errors import PrismError, UnknownName
-from ..merge import others
-from ..merge.blocks import Layout
-from ..merge.plan import Plan, merge_into
-from ..merge.recipe import LOADED, Names, Recipe, unknown_model
-from ..merge.sources import Entry, File, Source, identity
-from ..merge.split import Split
-from .merge_weights import STORAGE, Weights, computed
+from ...errors import PrismError, UnknownName
+from ...merge import others
+from ...merge.blocks import Layout
+from ...merge.plan import Plan, merge_into
+from ...merge.recipe import LOADED, Names, Recipe, unknown_model
+from ...merge.sources import Entry, File, Source, identity
+from ...merge.split import Split
+from .weights import STORAGE, Weights, computed
 
 log = logging.getLogger("prism")
 

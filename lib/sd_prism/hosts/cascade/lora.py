@@ -10,11 +10,11 @@ from typing import Any
 from modules import sd_models
 from torch import nn
 
-from ..cascade.direct import tolerate
-from ..cascade.lora import file_names, translated
-from .cascade_previews import is_cascade
-from .undo import around
-from .webui import loaded_model
+from ...cascade.direct import tolerate
+from ...cascade.lora import file_names, translated
+from ..undo import around
+from ..webui import loaded_model
+from .previews import is_cascade
 
 EXTENSION = "networks"  # the extension's module
 

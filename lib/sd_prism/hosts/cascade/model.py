@@ -12,18 +12,18 @@ import torch
 from modules import devices
 from torch import Tensor, nn
 
-from ..cascade.colours import colours
-from ..cascade.effnet import EffnetEncoder
-from ..cascade.previewer import Previewer
-from ..cascade.schedule import SHIFT_C, Schedule
-from ..cascade.unet import StageC
-from ..errors import PrismError
-from . import cascade_loading as loading
-from .cascade_decoding import decoding
-from .cascade_denoiser import CascadeDenoiser, alphas_cumprod, sigma_at
-from .cascade_job import DEFAULTS
-from .cascade_latents import Picture
-from .cascade_text import CascadeText
+from ...cascade.colours import colours
+from ...cascade.effnet import EffnetEncoder
+from ...cascade.previewer import Previewer
+from ...cascade.schedule import SHIFT_C, Schedule
+from ...cascade.unet import StageC
+from ...errors import PrismError
+from . import loading
+from .decoding import decoding
+from .denoiser import CascadeDenoiser, alphas_cumprod, sigma_at
+from .job import DEFAULTS
+from .latents import Picture
+from .text import CascadeText
 
 log = logging.getLogger("prism")
 

@@ -10,9 +10,9 @@ from typing import Any
 from modules import shared
 from torch import Tensor
 
-from ..settings import CASCADE, Value
-from ..settings.cascade import COARSEST, COMPRESSION, FINEST
-from .cascade_latents import Picture
+from ...settings import CASCADE, Value
+from ...settings.cascade import COARSEST, COMPRESSION, FINEST
+from .latents import Picture
 
 log = logging.getLogger("prism")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..namespaces.registry import Registry
-from ..namespaces.scanner import scan
+from ...namespaces.registry import Registry
+from ...namespaces.scanner import scan
 
 HIDDEN = str.maketrans({"#": "\U0010f023", "/": "\U0010f02f"})  # of the last private-use plane, which no text holds
 SHOWN = {ord(hidden): mark for mark, hidden in HIDDEN.items()}

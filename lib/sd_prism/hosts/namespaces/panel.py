@@ -11,15 +11,15 @@ from typing import Any
 
 from modules import script_callbacks
 
-from .. import infotext
-from ..errors import PrismError
-from ..namespaces.escape import plain
-from ..namespaces.render import Options, Rendered, render_pair
-from ..schedule import Curve
-from ..settings import NAMESPACES, Value
-from ..settings.namespaces import binds, by_namespace
+from ... import infotext
+from ...errors import PrismError
+from ...namespaces.escape import plain
+from ...namespaces.render import Options, Rendered, render_pair
+from ...schedule import Curve
+from ...settings import NAMESPACES, Value
+from ...settings.namespaces import binds, by_namespace
+from ..webui import PanelHost
 from . import binding, comments, fast_prompts, http, pasted, rendering, token_counter
-from .webui import PanelHost
 
 RENDERED = {"Prism rendered prompt": "prompt", "Prism rendered negative prompt": "negative"}
 HIRES_RENDERED = {"Prism rendered hires prompt": "prompt", "Prism rendered hires negative prompt": "negative"}
@@ -48,7 +48,7 @@ def register() -> None:
 
 
 def ui(script: Any) -> list[Any]:
-    from ..panels import namespaces
+    from ...panels import namespaces
 
     tab = "img2img" if script.is_img2img else "txt2img"
     components = namespaces.build(script.elem_id, partial(rendering.loaded, tab), partial(rendering.moved, tab))

@@ -17,19 +17,19 @@ import torch
 from modules import devices, rng, sd_models, shared
 from torch import Tensor
 
-from .. import header
-from ..cascade import formats
-from ..cascade.decode import Decoder, DecoderSettings
-from ..cascade.stage_a import StageA
-from ..cascade.unet import StageB
-from ..errors import PrismError, UnknownName
-from ..merge.sources import identity
-from ..settings import Value
-from ..settings.cascade import AS_PICTURE, AUTO, FIXED, LARGEST_SEED, RANDOM
-from . import merge_models as models
-from .cascade_job import CascadeJob
-from .cascade_latents import Picture
-from .webui import loaded_model
+from ... import header
+from ...cascade import formats
+from ...cascade.decode import Decoder, DecoderSettings
+from ...cascade.stage_a import StageA
+from ...cascade.unet import StageB
+from ...errors import PrismError, UnknownName
+from ...merge.sources import identity
+from ...settings import Value
+from ...settings.cascade import AS_PICTURE, AUTO, FIXED, LARGEST_SEED, RANDOM
+from ..merge import models
+from ..webui import loaded_model
+from .job import CascadeJob
+from .latents import Picture
 
 log = logging.getLogger("prism")
 

@@ -11,12 +11,12 @@ import torch
 from modules import devices, script_callbacks, sd_hijack, sd_models, sd_models_config, sd_vae, shared
 from torch import nn
 
-from ..cascade import formats
-from ..cascade.weights import chosen
-from ..errors import PrismError
-from . import cascade_lora, cascade_previews
-from .cascade_decoding import decoding
-from .undo import around, undo
+from ...cascade import formats
+from ...cascade.weights import chosen
+from ...errors import PrismError
+from ..undo import around, undo
+from . import lora, previews
+from .decoding import decoding
 
 CONFIG = str(Path(__file__).with_name("cascade.yaml"))
 FILE = "prism.cascade.file"  # among the host's tensors: where they came from
@@ -39,7 +39,7 @@ def register() -> None:
 
 
 def wrapped() -> ExitStack:
-    stack = cascade_previews.wrapped()
+    stack = previews.wrapped()
     stack.enter_context(around(sd_models_config, "guess_model_config_from_state_dict", _config))
     stack.enter_context(around(sd_vae, "load_vae", _load_vae))
     return stack
@@ -47,12 +47,12 @@ def wrapped() -> ExitStack:
 
 def _ui_begins() -> None:
     """The LoRA extension may have been read after us."""
-    undo.enter("cascade lora", cascade_lora.wrapped())
+    undo.enter("cascade lora", lora.wrapped())
 
 
 def _loaded(model: Any) -> None:
     """Another model needs no decoder."""
-    if not cascade_previews.is_cascade(model):
+    if not previews.is_cascade(model):
         decoding.release()
 
 
@@ -122,7 +122,7 @@ def fits(vae_file: Any, model: Any) -> bool:
         is_stage_a = "stage_a" in formats.inspect(Path(vae_file)).parts
     except PrismError:
         is_stage_a = False
-    return is_stage_a == cascade_previews.is_cascade(model)
+    return is_stage_a == previews.is_cascade(model)
 
 
 # --- reading

@@ -21,18 +21,18 @@ from fastapi.responses import JSONResponse
 from modules import paths, script_callbacks, sd_models, sd_vae, shared
 from starlette.concurrency import run_in_threadpool
 
-from ..errors import PrismError
-from ..files import new_name
-from ..merge.baking import Baked, prepared
-from ..merge.blocks import VAE, Layout
-from ..merge.presets import PRESETS
-from ..merge.recipe import LOADED, Recipe
-from ..settings import MERGE
-from ..settings.merge import recipe_of
-from . import access, routes
-from . import merge_models as models
-from .routes import Refused, answered, body_of, fields_of, problem
-from .webui import loaded_model
+from ...errors import PrismError
+from ...files import new_name
+from ...merge.baking import Baked, prepared
+from ...merge.blocks import VAE, Layout
+from ...merge.presets import PRESETS
+from ...merge.recipe import LOADED, Recipe
+from ...settings import MERGE
+from ...settings.merge import recipe_of
+from .. import access, routes
+from ..routes import Refused, answered, body_of, fields_of, problem
+from ..webui import loaded_model
+from . import models
 
 log = logging.getLogger("prism")
 

@@ -1,0 +1,1 @@
+"""Stable Cascade in a webui: its files as checkpoints, its panel, its decoder in the job."""
