@@ -123,6 +123,7 @@ def open_host(
 
     unload_scripts()
     paths.configure(folder)
+    shared.cmd_opts.prism_data_dir = str(folder) if data_dir else None
     shared.cmd_opts.ckpt = str(Path(checkpoint).resolve()) if checkpoint else None
     shared.configure()
     if lora_dir:

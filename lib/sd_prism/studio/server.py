@@ -51,7 +51,7 @@ def build(
     """
     folder = host.data_folder(data_dir)
     os.environ.setdefault("GRADIO_TEMP_DIR", str(folder / "cache" / "gradio"))
-    host.open_host(data_dir=folder, checkpoint=checkpoint, extensions=extensions, builtin=builtin, lora_dir=lora_dir)
+    host.open_host(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions, builtin=builtin, lora_dir=lora_dir)
     from modules import shared
 
     from sd_prism.studio.served import Served

@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from modules import paths, sd_models, sd_vae
+from modules import sd_models, sd_vae
 from torch import Tensor, nn
 
 from ...errors import PrismError, UnknownName
@@ -25,6 +25,7 @@ from ...merge.plan import Plan, merge_into
 from ...merge.recipe import LOADED, Names, Recipe, unknown_model
 from ...merge.sources import Entry, File, Source, identity
 from ...merge.split import Split
+from .. import data
 from .weights import STORAGE, Weights, computed
 
 log = logging.getLogger("prism")
@@ -86,7 +87,7 @@ def titled(recipe: Recipe) -> Recipe:
 
 def own_presets(model: Any) -> dict[str, tuple[float, ...]]:
     """The user's presets for a loaded model, from the files of other tools in prism/merge of the data folder."""
-    files = sorted(Path(paths.data_path, "prism", "merge").glob("*.*"))
+    files = sorted((data.folder() / "merge").glob("*.*"))
     if not files:
         return {}
     listed: list[others.Listed] = []

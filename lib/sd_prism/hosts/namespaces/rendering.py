@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modules import paths, prompt_parser, shared
+from modules import prompt_parser, shared
 
 from ...errors import PrismError
 from ...namespaces.detect import detect
@@ -14,6 +14,7 @@ from ...namespaces.registry import Registry
 from ...namespaces.render import Options
 from ...settings import AUTOMATIC, NAMESPACES, Value
 from ...settings.namespaces import TITLES, options, registry
+from .. import data
 from ..webui import family, loaded_model
 
 SD_NEXT = {"native": "sdnext", "a1111": "sdnext_a1111"}
@@ -67,7 +68,7 @@ def resolved(values: dict[str, Value]) -> dict[str, Value]:
 
 def user_files(kind: str = "json") -> list[Path]:
     """The user's own namespaces, or with "csv" the values for completion."""
-    return sorted(Path(paths.data_path, "prism", "namespaces").absolute().glob(f"*.{kind}"))
+    return sorted((data.folder() / "namespaces").glob(f"*.{kind}"))
 
 
 def detected() -> str | None:
