@@ -1,0 +1,122 @@
+"""Which cards fit a checkpoint, and why: its hash, its file's own words, its name, and at last its family."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from .card import Card
+
+OWN_TITLES = ("modelspec.title", "ss_output_name")
+PARENT_TITLES = ("ss_sd_model_name",)
+FAMILIES = {
+    "sd1": "Stable Diffusion 1",
+    "sd2": "Stable Diffusion 2",
+    "sdxl": "Stable Diffusion XL",
+    "cascade": "Stable Cascade",
+}
+ENDING = re.compile(r"\.(safetensors|ckpt|pt|pth|bin|gguf)$", re.IGNORECASE)
+SHOWN_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,10}\]$")
+COPY = re.compile(r"\s*\(\d+\)$")  # what browsers add to a file that is there already
+# What a file's name says of its format, not of its model.
+FORMAT = re.compile(r"(pruned|full|nonema|noema|emaonly|ema|fp16|fp32|bf16|fp8|half|inpainting)+$")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint as a webui knows it; all but the name may be empty.
+
+    Attributes:
+        name: its title or file name; folders, ending and a `[hash]` behind it do not matter.
+        shorthash: ten digits of its SHA-256.
+        oldhash: the eight digits that webuis showed before.
+        metadata: the safetensors header's `__metadata__`.
+        family: "sd1", "sdxl", "cascade", ...
+    """
+
+    name: str
+    file: str = ""
+    shorthash: str = ""
+    oldhash: str = ""
+    sha256: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    family: str = ""
+
+
+class Match(NamedTuple):
+    """A card that fits, and the reason in words; a card that is not `sure` is an offer, never taken by itself."""
+
+    card: Card
+    why: str
+    sure: bool = True
+
+
+def match(loaded: Loaded, cards: Iterable[Card]) -> list[Match]:
+    """The cards that fit, best first; the user's own before the built-in ones where they fit as well."""
+    found = []
+    for card in cards:
+        reasons = (_by_hash, _by_title, _by_name, _by_parent, _by_family)
+        for rank, reason in enumerate(reasons):
+            if why := reason(loaded, card):
+                found.append((rank, card.preset.origin == "built-in", Match(card, why, rank < 3)))
+                break
+    return [one for *_, one in sorted(found, key=lambda entry: entry[:2])]
+
+
+def plain(name: str) -> str:
+    """A name's letters and digits alone, small, without folders, ending, hash and words for a format."""
+    bare = re.split(r"[\\/]", SHOWN_HASH.sub("", name.strip()))[-1]
+    bare = COPY.sub("", ENDING.sub("", bare))
+    folded = unicodedata.normalize("NFKD", bare.casefold())
+    squeezed = "".join(letter for letter in folded if letter.isalnum())
+    return FORMAT.sub("", squeezed) or squeezed
+
+
+def _by_hash(loaded: Loaded, card: Card) -> str:
+    known = [str(one).casefold() for key in ("hashes", "sha256") for one in card.match.get(key, ())]
+    told = {loaded.sha256.casefold(), loaded.shorthash.casefold(), loaded.oldhash.casefold(), loaded.sha256[:10]}
+    return next((f"its hash is {one[:10]}" for one in known if one and (one in told or one[:10] in told)), "")
+
+
+def _by_title(loaded: Loaded, card: Card) -> str:
+    wanted = {key: [plain(text)] for key, text in card.match.get("metadata", {}).items()}
+    for key in dict.fromkeys((*wanted, *OWN_TITLES)):
+        title = str(loaded.metadata.get(key) or "")
+        if title and _named(title, (*wanted.get(key, ()), *_names(card))) and _may_be(loaded, card):
+            return f'the file calls itself "{title}"'
+    return ""
+
+
+def _by_name(loaded: Loaded, card: Card) -> str:
+    fits = (one for one in (loaded.file, loaded.name) if one and _named(one, _names(card)))
+    return "its name is like the card's" if next(fits, "") and _may_be(loaded, card) else ""
+
+
+def _by_parent(loaded: Loaded, card: Card) -> str:
+    titles = (str(loaded.metadata.get(key) or "") for key in PARENT_TITLES)
+    found = next((one for one in titles if one and _named(one, _names(card))), "")
+    return f'a guess: the file says it was made from "{found}"' if found and _may_be(loaded, card) else ""
+
+
+def _by_family(loaded: Loaded, card: Card) -> str:
+    if loaded.family and loaded.family in card.match.get("families", ()):
+        family = FAMILIES.get(loaded.family, loaded.family)
+        return f"a guess: it is a {family} model, of which nothing else is known"
+    return ""
+
+
+def _names(card: Card) -> tuple[str, ...]:
+    return tuple(str(one).casefold() for one in card.match.get("names", ()))
+
+
+def _named(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(plain(name), pattern) for pattern in patterns)
+
+
+def _may_be(loaded: Loaded, card: Card) -> bool:
+    """Whether the model's family, where it is known, is one of the card's."""
+    return not loaded.family or not card.families or loaded.family in card.families
