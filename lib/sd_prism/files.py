@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import PrismError
@@ -54,8 +56,8 @@ def set_aside(path: str | Path) -> Path:
     return file.rename(aside)
 
 
-def write_whole(path: str | Path, text: str, *, encoding: str = "utf8") -> None:
-    """Write `text` so that the file is the old or the new one, whole, even when the process is killed.
+def write_whole(path: str | Path, content: str | bytes, *, encoding: str = "utf8") -> None:
+    """Write `content` so that the file is the old or the new one, whole, even when the process is killed.
 
     Raises:
         OSError: the file is as it was.
@@ -63,8 +65,8 @@ def write_whole(path: str | Path, text: str, *, encoding: str = "utf8") -> None:
     file = Path(os.path.realpath(path))
     draft = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        with draft.open("w", encoding=encoding, newline="") as stream:
-            stream.write(text)
+        with draft.open("wb") as stream:
+            stream.write(content.encode(encoding) if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(draft, file)
@@ -72,3 +74,24 @@ def write_whole(path: str | Path, text: str, *, encoding: str = "utf8") -> None:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Alone among all processes and threads that ask for this file's lock; the system frees that of a dead process.
+
+    Raises:
+        OSError: the file cannot be made, or another program holds it.
+    """
+    with open(path, "ab") as stream:
+        if sys.platform == "win32":
+            import msvcrt
+
+            stream.seek(0)
+            msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)  # closing frees it
+        else:
+            import fcntl
+
+            with contextlib.suppress(OSError):  # some network disks have no locks
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import OutOfRange, PrismError, UnknownName, decimal
@@ -115,6 +115,10 @@ class Panel:
 
     One without a setting "enabled" is always on.
     `automatic` names the preset for a family of models, which the preset "Automatic (by model)" stands for.
+    Of one without `presets` of its own the setting "preset" is a setting like any other.
+
+    Attributes:
+        saved: the user's own presets, each with all that is `kept`; `set_saved` exchanges them.
     """
 
     title: str
@@ -123,11 +127,12 @@ class Panel:
     fields: tuple[Field, ...]
     presets: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     automatic: Callable[[str], str] | None = None
+    saved: Mapping[str, Mapping[str, Value]] = field(default_factory=dict, init=False, compare=False)
 
     def __getitem__(self, name: str) -> Field:
         for one in self.fields:
             if one.name == name:
-                return one
+                return self._with_saved(one)
         raise UnknownName(f"{self.title} setting", name, [one.name for one in self.fields])
 
     @property
@@ -147,7 +152,35 @@ class Panel:
     @property
     def kept(self) -> tuple[str, ...]:
         """The settings that belong to a picture, and so to its infotext and to presets."""
-        return tuple(one.name for one in self.fields if not one.once and one.name not in ("enabled", "preset"))
+        left_out = ("enabled", "preset") if self.presets else ("enabled",)
+        return tuple(one.name for one in self.fields if not one.once and one.name not in left_out)
+
+    def set_saved(self, presets: Mapping[str, Mapping[str, Value]]) -> None:
+        """Exchanges the user's presets in one step, so that others see the old or the new ones."""
+        object.__setattr__(self, "saved", dict(presets))
+
+    @property
+    def all_presets(self) -> dict[str, Mapping[str, Value]]:
+        """The built-in presets and the user's; one of the user's takes the place of a built-in one of its name."""
+        mine = self.saved
+        taken = {name.casefold() for name in mine}
+        return {**{name: one for name, one in self.presets.items() if name.casefold() not in taken}, **mine}
+
+    def _with_saved(self, one: Field) -> Field:
+        """The menu of presets offers the user's as well."""
+        if one.name != "preset" or not self.saved:
+            return one
+        known = self.all_presets
+        ours = (choice for choice in one.choices if choice in known or choice not in self.presets)
+        return replace(one, choices=tuple(dict.fromkeys((*ours, *known))))
+
+    def names_a_value(self, name: str) -> bool:
+        """Whether the menu of presets has this name for something that is no preset, such as "Custom"."""
+        declared = next(one for one in self.fields if one.name == "preset")
+        try:
+            return declared.check(name, self.title) not in self.presets
+        except UnknownName:
+            return False
 
     def defaults(self) -> dict[str, Value]:
         return {one.name: one.default for one in self.fields}
@@ -166,38 +199,48 @@ class Panel:
             return self.read(args[0], family)
         given = dict(zip(self.names, args, strict=False))
         preset = str(self["preset"].check(given["preset"], self.title)) if "preset" in given else CUSTOM
-        filled = self.filled if preset == AUTOMATIC else self.presets.get(preset, {})
-        return self._fill({name: value for name, value in given.items() if name not in filled}, family)
+        sets = self._built_in if preset == AUTOMATIC else self.all_presets.get(preset, {})
+        return self._fill({key: value for key, value in given.items() if key == "preset" or key not in sets}, family)
 
     def over(
         self, values: Mapping[str, Value], given: Mapping[str, object], family: str | None = None
     ) -> dict[str, Value]:
         """Values with given ones over them, the panel on; a given preset's own values come between the two."""
         if str(given.get("preset", CUSTOM)).casefold() != CUSTOM.casefold():
-            values = {name: value for name, value in values.items() if name not in self.filled}
+            preset = str(self["preset"].check(given["preset"], self.title))
+            sets = self.all_presets.get(preset) or self._built_in
+            values = {name: value for name, value in values.items() if name not in sets}
         return self.read({**values, **self.on, **given}, family)
 
     @property
     def filled(self) -> tuple[str, ...]:
-        """The settings that presets fill, in order."""
+        """The settings that presets may fill, in order: a saved one sets any that is kept."""
+        return self.kept if "preset" in self.names else ()
+
+    @property
+    def _built_in(self) -> tuple[str, ...]:
+        """The settings that built-in presets fill."""
         return tuple(name for name in self.names if any(name in preset for preset in self.presets.values()))
 
     def _fill(self, given: Mapping[str, object], family: str | None) -> dict[str, Value]:
         checked = {name: self[name].check(value, self.title) for name, value in given.items()}
         if checked.get("preset") == AUTOMATIC and family is not None and self.automatic:
-            checked["preset"] = self.automatic(family)
-        values = {**self.defaults(), **self.presets.get(str(checked.get("preset")), {}), **checked}
+            checked["preset"] = self["preset"].check(self.automatic(family), self.title)
+        named = str(checked.get("preset"))
+        values = {**self.defaults(), **self.all_presets.get(named, {}), **checked}
         if self.presets:
             values["preset"] = self.preset_of(values)
+        elif named in self.saved:
+            values["preset"] = self.saved[named]["preset"]  # the user's name stands for the values, one of which it is
         return values
 
     def preset_of(self, values: Mapping[str, Value]) -> str:
         """The name of the preset that these values are, the named one first; "Custom" if none."""
-        named = str(values.get("preset", CUSTOM))
-        if named == AUTOMATIC or self.presets.get(named) == {}:
+        named, presets = str(values.get("preset", CUSTOM)), self.all_presets
+        if named == AUTOMATIC or presets.get(named) == {}:
             return named  # these set nothing, so nothing contradicts them
-        for name in [named, *self.presets]:
-            preset = self.presets.get(name)
+        for name in [named, *presets]:
+            preset = presets.get(name)
             if preset and all(values[key] == value for key, value in preset.items()):
                 return name
         return CUSTOM
@@ -209,7 +252,7 @@ class Panel:
             "title": self.title,
             "description": self.doc,
             "type": "object",
-            "properties": {one.name: one.schema() for one in self.fields},
+            "properties": {one.name: self[one.name].schema() for one in self.fields},
             "additionalProperties": False,
         }
 
