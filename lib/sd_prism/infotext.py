@@ -20,10 +20,10 @@ log = logging.getLogger("prism")
 ITEM = re.compile(r'(\w+)=("(?:[^"\\\n]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"(?=\s*(?:;|$))|[^;"][^;]*)')
 
 
-def dumps(panel: Panel, values: Mapping[str, Value]) -> str:
-    """The infotext value of a panel that is on: all but the switch itself, quiet fields at rest, and idle ones."""
+def dumps(panel: Panel, values: Mapping[str, Value], *, full: bool = False) -> str:
+    """The infotext value of a panel that is on: all but its switch and idle fields; quiet ones at rest if `full`."""
     fields = [one for one in panel.fields if one.name != "enabled" and not one.once and not _idle(one, values)]
-    shown = {one.name: values[one.name] for one in fields if not one.quiet or values[one.name] != one.default}
+    shown = {one.name: values[one.name] for one in fields if full or not one.quiet or values[one.name] != one.default}
     if shown.get("preset") == CUSTOM:
         del shown["preset"]
     return "; ".join(f"{name}={_write(value)}" for name, value in shown.items())
@@ -34,15 +34,24 @@ def _idle(one: Field, values: Mapping[str, Value]) -> bool:
 
 
 def loads(panel: Panel, text: str | None) -> dict[str, Value]:
-    """Complete values from an infotext; the panel is explicitly off without the key, and where nothing can be read."""
+    """Complete values from an infotext; the panel is explicitly off without the key, and where nothing can be read.
+
+    Values stand for themselves: a preset only lends them its name, where it has the same ones here.
+    """
     known = {name: value for name, value in _items(text or "") if name in panel.names}
-    if "preset" in known and known["preset"] not in panel["preset"].choices:
-        del known["preset"]  # the values stand for themselves
+    named = known.pop("preset") if "preset" in known and not panel.names_a_value(known["preset"]) else None
     try:
-        return panel.read(known or panel.off)
+        values = panel.read({**panel.on, **known} if known or named else panel.off)
+        return values if named is None or not panel.presets else {**values, "preset": _name(panel, named, values)}
     except PrismError as error:
         log.warning("%s in a pasted infotext was left out: %s", panel.title, error)
         return panel.read(panel.off)
+
+
+def _name(panel: Panel, named: str, values: Mapping[str, Value]) -> str:
+    """What these values are called here, by the preset's own name if it has them."""
+    choices = {choice.casefold(): choice for choice in panel["preset"].choices}
+    return panel.preset_of({**values, "preset": choices.get(named.casefold(), CUSTOM)})
 
 
 def _items(text: str) -> list[tuple[str, str]]:

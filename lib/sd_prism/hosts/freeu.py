@@ -59,10 +59,7 @@ def register() -> None:
 def ui(script: Any) -> list[Any]:
     from ..panels import freeu, measurement
 
-    components = freeu.build(script.elem_id, lambda: measurement.html(measurements))
-    script.infotext_fields = host.paste_fields(components)
-    script.paste_field_names = [FREEU.title]
-    return components
+    return host.drawn(script, lambda: freeu.build(script.elem_id, lambda: measurement.html(measurements)))
 
 
 def process(p: Any, args: Sequence[object]) -> None:

@@ -15,6 +15,8 @@ from modules import script_callbacks, scripts, sd_models
 from .. import infotext
 from ..errors import PrismError
 from ..settings import Field, Panel, Value
+from . import controls as page
+from . import options
 from .undo import undo
 
 log = logging.getLogger("prism")
@@ -35,6 +37,20 @@ class PanelHost:
         self.error_key = f"{panel.title} error"
 
     # --- page and infotext
+
+    def drawn(self, script: Any, build: Callable[[], list[Any]]) -> list[Any]:
+        """A tab's components, pasted into by the host; of a hidden panel those that nobody sees."""
+        from ..panels import controls
+
+        if options.is_hidden(self.panel):
+            components = controls.unseen(self.panel, script.elem_id)
+        else:
+            components = build()
+            controls.start_with(options.start_of(self.panel), dict(zip(self.panel.names, components)))
+        script.infotext_fields = self.paste_fields(components)
+        script.paste_field_names = [self.panel.title]
+        page.keep(script, self.panel, components)
+        return components
 
     def paste_fields(self, components: Sequence[Any]) -> list[tuple[Any, Callable[[dict[str, Any]], Value]]]:
         """One function per component; a picture without our key switches the panel off, explicitly."""
@@ -68,8 +84,13 @@ class PanelHost:
         if not values.get("enabled", True):
             return None
         setattr(p, self.attribute, values)
-        p.extra_generation_params[self.panel.title] = infotext.dumps(self.panel, values)
+        self.tell(p, values)
         return values
+
+    def tell(self, p: Any, values: Mapping[str, Value], more: str = "") -> None:
+        """Writes a job's settings into its infotext, as much of them as the webui's settings want there."""
+        if text := told(self.panel, values):
+            p.extra_generation_params[self.panel.title] = f"{text}{more}"
 
     def forget(self, p: Any) -> None:
         """Takes away what an earlier job, or another cell of a grid, has left."""
@@ -107,6 +128,7 @@ class PanelHost:
     def register(self) -> None:
         script_callbacks.on_before_ui(self._add_axes)
         script_callbacks.on_script_unloaded(unload)
+        options.register()
 
     def _add_axes(self) -> None:
         grid = _xyz_grid()
@@ -132,6 +154,12 @@ class PanelHost:
             p._prism_xyz = {**cells, self.panel.name: {**cells.get(self.panel.name, {}), one.name: x}}
 
         return apply
+
+
+def told(panel: Panel, values: Mapping[str, Value]) -> str:
+    """What a picture's infotext says of a panel's settings; "" where the webui's settings want nothing there."""
+    amount = options.infotext_amount()
+    return "" if amount == options.NONE else infotext.dumps(panel, values, full=amount == options.FULL)
 
 
 def _xyz_grid() -> Any:

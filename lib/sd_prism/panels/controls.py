@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -24,6 +24,17 @@ def control(one: Field, elem_id: ElemId, **more: Any) -> Any:
     if isinstance(one.default, str):
         return gr.Textbox(one.default, **common)
     return gr.Slider(one.low, one.high, value=one.default, step=one.step, **common)
+
+
+def unseen(panel: Panel, elem_id: ElemId) -> list[Any]:
+    """The components of a panel that is not on the page, at their defaults, which no page may change."""
+    return [unsaved(control(one, elem_id, visible=False)) for one in panel.fields]
+
+
+def start_with(values: Mapping[str, Value], components: Mapping[str, Any]) -> None:
+    """Other values than the defaults for a new page; they win over those that the host has saved."""
+    for name, value in values.items():
+        unsaved(components[name]).value = value
 
 
 def preset_menu(panel: Panel, elem_id: ElemId) -> Any:

@@ -11,16 +11,16 @@ import numpy as np
 from modules import call_queue, devices, images, infotext_utils, processing, shared
 from PIL import Image
 
-from ... import infotext
 from ...errors import PrismError
 from ...settings import CASCADE, Value
 from ...settings.cascade import AUTO
+from ..webui import told
 from .decoding import checkpoint_of, decoding, in_progress, named
 from .job import ERROR
 from .latents import Picture
 
 ENDING = ".safetensors"
-OF_STAGE_C = ("compression", "shift_c")
+OF_STAGE_C = ("compression", "shift_c", "rescale_c", "file_compression", "images", "image_strength")
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,15 @@ def _tell(image: Image.Image, text: str, p: Any, save: bool) -> None:
 def retold(text: str, values: Mapping[str, Value]) -> str:
     """A picture's infotext with these settings for those that are in it, and no error of those."""
     params = infotext_utils.parse_generation_parameters(text, [])
-    now = _pair(CASCADE.title, infotext.dumps(CASCADE, values))
-    if ERROR in params:
-        text = text.replace(f", {_pair(ERROR, params[ERROR])}", "")
+    now = told(CASCADE, values)
+    for key in (ERROR,) if now else (ERROR, CASCADE.title):
+        if key in params:
+            text = text.replace(f", {_pair(key, params[key])}", "")
+    if not now:
+        return text
     if CASCADE.title not in params:
-        return f"{text}, {now}" if text else now
-    return text.replace(_pair(CASCADE.title, params[CASCADE.title]), now)
+        return f"{text}, {_pair(CASCADE.title, now)}" if text else _pair(CASCADE.title, now)
+    return text.replace(_pair(CASCADE.title, params[CASCADE.title]), _pair(CASCADE.title, now))
 
 
 def _pair(key: str, value: str) -> str:

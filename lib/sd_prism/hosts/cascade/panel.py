@@ -5,7 +5,7 @@ The model's class loads and samples, see `model`. With any other model in use ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -19,9 +19,10 @@ from ...settings import CASCADE, Field, Value
 from ...settings.cascade import COMPRESSION
 from ..undo import around, undo
 from ..webui import PanelHost, loaded_model
-from . import advice, again, http, loading, page
+from . import advice, again, guiding, http, loading, page
 from .decoding import HOST_FACTOR, decoding, named
-from .job import DEFAULTS, CascadeJob, own_compression
+from .job import DEFAULTS, CascadeJob, own
+from .pictures import pictures
 from .previews import is_cascade
 
 ADVISED = 128  # pixels that sides are best multiples of
@@ -44,10 +45,15 @@ class CascadeHost(PanelHost):
 
     def _values(self, p: Any, args: Sequence[object], family: str | None) -> dict[str, Value]:
         info = shared.sd_model.sd_checkpoint_info
-        values = named(super()._values(p, args, family), info)
-        if values["compression"] == COMPRESSION:
-            values["compression"] = own_compression(info)
+        values = own(named(super()._values(p, args, family), info), info)
+        values["images"] = image_prompt(str(values["images"]), float(values["image_strength"]))
         return {**values, "preset": CASCADE.preset_of(values)}
+
+    def arguments(self, p: Any, args: Sequence[object]) -> Sequence[object]:
+        """A list of pictures is a text with blanks between them."""
+        if not args or not isinstance(args[0], Mapping) or not isinstance(args[0].get("images"), list):
+            return args
+        return [{**args[0], "images": " ".join(map(str, args[0]["images"]))}]
 
     def choices(self, one: Field) -> Callable[[], list[str]] | None:
         return page.host.decoders if one.name == "decoder" else super().choices(one)
@@ -61,6 +67,7 @@ def register() -> None:
     host.register()
     undo.enter(CASCADE.name, held())
     loading.register()
+    guiding.register()
     http.register()
 
 
@@ -70,10 +77,7 @@ def watch(script: Any) -> None:
 
 
 def ui(script: Any) -> list[Any]:
-    components = page.build(script)
-    script.infotext_fields = host.paste_fields(components)
-    script.paste_field_names = [CASCADE.title]
-    return components
+    return host.drawn(script, lambda: page.build(script))
 
 
 # --- what is done to the host
@@ -85,6 +89,7 @@ def held() -> ExitStack:
     stack.callback(decoding.release)
     stack.callback(again.kept.clear)
     stack.enter_context(around(processing, "process_images_inner", _job))
+    stack.enter_context(guiding.wrapped())
     if hasattr(processing, "opt_f"):
         stack.enter_context(_factor())
     return stack
@@ -158,6 +163,7 @@ def process(p: Any, args: Sequence[object]) -> None:
     for text in advice.before_job(p):
         host.remark(p, text)
     if not in_use():
+        decoding.release()  # a host that takes a model again that it had kept does not say that it has loaded one
         return
     values = host.begin(p, args)
     loaded_model().shift = float((values or DEFAULTS)["shift_c"])
@@ -167,6 +173,20 @@ def process(p: Any, args: Sequence[object]) -> None:
         return
     for text in _size_advice(p):
         host.remark(p, text)
+
+
+def image_prompt(text: str, strength: float) -> str:
+    """Has the running job follow pictures; they by their hashes. Without one of them the job has none, and is told."""
+    job = running[-1]
+    try:
+        asked = pictures.asked(text) if strength else []
+        if asked:
+            weights = torch.tensor([[strength * one.weight] for one in asked])
+            job.images = loaded_model().vectors([one.name for one in asked]) * weights
+    except PrismError as error:
+        job.tell(error)
+        return ""
+    return " ".join(map(str, asked))
 
 
 def _is_ours(p: Any) -> bool:

@@ -99,10 +99,7 @@ def register() -> None:
 def ui(script: Any) -> list[Any]:
     from ...panels import merge
 
-    components = merge.build(script.elem_id, page)
-    script.infotext_fields = host.paste_fields(components)
-    script.paste_field_names = [MERGE.title]
-    return components
+    return host.drawn(script, lambda: merge.build(script.elem_id, page))
 
 
 # --- what is done to the host

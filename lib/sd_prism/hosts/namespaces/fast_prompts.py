@@ -12,6 +12,7 @@ from typing import Any
 
 from modules import prompt_parser, script_callbacks, shared
 
+from .. import options
 from ..undo import undo
 
 OPTION = "prism_fast_prompts"
@@ -31,7 +32,7 @@ def scheduled(prompt: str) -> bool:
 
 def _add_option() -> None:
     text = "Read prompts without [a:b:0.5] and [a|b] at once (the same pictures, seconds sooner for long prompts)"
-    shared.opts.add_option(OPTION, shared.OptionInfo(False, text, section=("prism", "Prism")))
+    shared.opts.add_option(OPTION, shared.OptionInfo(False, text, section=options.SECTION))
     shared.opts.onchange(OPTION, _switch, call=True)
 
 

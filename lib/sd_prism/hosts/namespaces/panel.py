@@ -11,7 +11,6 @@ from typing import Any
 
 from modules import script_callbacks
 
-from ... import infotext
 from ...errors import PrismError
 from ...namespaces.escape import plain
 from ...namespaces.render import Options, Rendered, render_pair
@@ -51,10 +50,8 @@ def ui(script: Any) -> list[Any]:
     from ...panels import namespaces
 
     tab = "img2img" if script.is_img2img else "txt2img"
-    components = namespaces.build(script.elem_id, partial(rendering.loaded, tab), partial(rendering.moved, tab))
-    script.infotext_fields = host.paste_fields(components)
-    script.paste_field_names = [NAMESPACES.title]
-    return components
+    told = partial(rendering.loaded, tab), partial(rendering.moved, tab)
+    return host.drawn(script, lambda: namespaces.build(script.elem_id, *told))
 
 
 def before_process(p: Any, args: Sequence[object]) -> None:
@@ -152,7 +149,7 @@ def note(p: Any, values: dict[str, Value], digest: str, pairs: list[Rendered], h
     if not any(one.spoken for one in both):
         params.pop(NAMESPACES.title, None)
     else:
-        params[NAMESPACES.title] = f"{infotext.dumps(NAMESPACES, values)}; registry={digest}"
+        host.tell(p, values, more=f"; registry={digest}")
     lints = dict.fromkeys(lint.message for one in both for _, lint in one.lints)
     for message in list(lints)[:TOLD]:
         host.remark(p, message)
