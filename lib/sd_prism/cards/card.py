@@ -7,6 +7,7 @@ the panel's dict form. Flat, the steps are "host.steps" and a panel's switch is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,7 +17,8 @@ from ..errors import PrismError, UnknownName
 from ..settings import CASCADE, CUSTOM, FREEU, MERGE, NAMESPACES, Field, Panel, Value
 from .preset import Preset
 
-FEATURE = "card"
+log = logging.getLogger("prism")
+
 SET = (FREEU, NAMESPACES, MERGE, CASCADE)
 """The panels that a card may set."""
 SIDES: Mapping[str, str] = MappingProxyType({"prompt": "Prompt", "negative": "Negative prompt"})
@@ -147,6 +149,17 @@ class Card:
             raise PrismError(f'Card "{preset.name}": {error}') from error
 
 
+def cards_of(presets: Iterable[Preset]) -> list[Card]:
+    """The cards of presets; one that cannot be used is left out, and told in the log."""
+    found = []
+    for preset in presets:
+        try:
+            found.append(Card.of(preset))
+        except PrismError as error:
+            log.warning("%s", error)
+    return found
+
+
 def flat(groups: Mapping[str, Any]) -> dict[str, Value]:
     """Grouped values as flat, checked ones; raises PrismError for an unknown name and a bad value."""
     found: dict[str, Value] = {}
@@ -170,10 +183,8 @@ def _said(panel: Panel, part: Mapping[str, Any]) -> dict[str, Value]:
     values = panel.read(part)
     if not values.get("enabled", True):
         return dict(panel.off)
-    preset = str(part.get("preset", CUSTOM))
-    named = "preset" in panel.names and preset.casefold() != CUSTOM.casefold()
-    filled = panel.presets.get(str(panel["preset"].check(preset, "")), {}) if named else dict.fromkeys(panel.kept)
-    wanted = {*part, *panel.on, *filled, *(("preset",) if "preset" in panel.names else ())}
+    preset = str(panel["preset"].check(part["preset"], panel.title)) if "preset" in part else CUSTOM
+    wanted = {*part, *panel.on, "preset", *panel.all_presets.get(preset, panel.kept)}
     return {name: values[name] for name in panel.names if name in wanted}
 
 
