@@ -41,7 +41,7 @@ def loads(panel: Panel, text: str | None) -> dict[str, Value]:
     known = {name: value for name, value in _items(text or "") if name in panel.names}
     named = known.pop("preset") if "preset" in known and not panel.names_a_value(known["preset"]) else None
     try:
-        values = panel.read({**panel.on, **known} if known or named else panel.off)
+        values = panel.read({**panel.on, **known} if known or named is not None else panel.off)
         return values if named is None or not panel.presets else {**values, "preset": _name(panel, named, values)}
     except PrismError as error:
         log.warning("%s in a pasted infotext was left out: %s", panel.title, error)

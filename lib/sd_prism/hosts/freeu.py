@@ -13,6 +13,7 @@ from .. import infotext
 from ..errors import PrismError
 from ..freeu import others
 from ..settings import FREEU, Value
+from . import model
 from .progress import progress, steps_taken
 from .undo import undo
 from .webui import PanelHost, family, log
@@ -66,7 +67,7 @@ def process(p: Any, args: Sequence[object]) -> None:
     """Start of a job; also the clean-up after one that ended in an exception."""
     undo.close(FREEU.name)
     values = host.begin(p, [False] if getattr(p, WITHOUT, False) else args, family=family())
-    if values and FREEU.presets.get(str(values["preset"])) == {}:
+    if values and FREEU.all_presets.get(str(values["preset"])) == {}:
         _explain(p, str(values["preset"]))
 
 
@@ -91,7 +92,7 @@ def before_sampling(p: Any) -> None:
             where = progress.calls_through_all_passes
         else:
             where = progress.sigma if settings.domain == "sigma" else progress.steps
-        unet = shared.sd_model.model.diffusion_model
+        unet = model.unet(shared.sd_model)
         enlarged = _enlarged(p) if hires else 1.0
         found = measurements if values["measure"] else None
         attached = freeu.attach(unet, settings, where, hires=hires, enlarged=enlarged, measurements=found)

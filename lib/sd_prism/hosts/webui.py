@@ -145,7 +145,7 @@ class PanelHost:
         """What the grid's menu of values offers."""
         if isinstance(one.default, bool):
             return lambda: ["true", "false"]
-        return (lambda: list(one.choices)) if one.choices else None
+        return (lambda: list(self.panel[one.name].choices)) if one.choices else None
 
     def _apply(self, one: Field) -> Callable[[Any, Any, Any], None]:
         def apply(p: Any, x: object, xs: object) -> None:
@@ -172,7 +172,8 @@ def _xyz_grid() -> Any:
 
 def loaded_model() -> Any:
     """The loaded model; None where there is none yet. To ask the host for its model would load one."""
-    return sd_models.model_data.sd_model
+    model = sd_models.model_data.sd_model
+    return model if hasattr(model, "sd_checkpoint_info") else None  # Forge has an empty one until the first job
 
 
 def family() -> str:
