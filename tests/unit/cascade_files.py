@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 HEAD_WIDTH = 8
-METADATA = dict.fromkeys(("prism.cascade.head_width", "prism.cascade.text_head_width"), str(HEAD_WIDTH))
+METADATA = {f"prism.cascade.{one}head_width": str(HEAD_WIDTH) for one in ("", "text_", "vision_")}
 TEXT, IMAGE, TOKENS, R = 32, 24, 4, 64  # widths of text and picture vectors, tokens per vector, numbers per time
 VOCABULARY = 49408
 
@@ -136,10 +136,32 @@ def text_shapes(width=TEXT, layers=2, vocabulary=VOCABULARY):
         "text_projection.weight": (width, width),
     }
     for i in range(layers):
-        layer = f"text_model.encoder.layers.{i}"
-        for one in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= linear(f"{layer}.self_attn.{one}", width, width)
-        shapes |= linear(f"{layer}.mlp.fc1", 4 * width, width) | linear(f"{layer}.mlp.fc2", width, 4 * width)
+        shapes |= clip_layer(f"text_model.encoder.layers.{i}", width)
+    return shapes
+
+
+def clip_layer(name, width):
+    """A layer of either encoder, but for its norms."""
+    shapes = {}
+    for one in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        shapes |= linear(f"{name}.self_attn.{one}", width, width)
+    return shapes | linear(f"{name}.mlp.fc1", 4 * width, width) | linear(f"{name}.mlp.fc2", width, 4 * width)
+
+
+def vision_shapes(width=16, layers=2, patch=56, projection=IMAGE):
+    tower = "vision_model"
+    norms, inner = {}, (f"encoder.layers.{i}.layer_norm{j}" for i in range(layers) for j in (1, 2))
+    for name in ("pre_layrnorm", "post_layernorm", *inner):
+        norms |= {f"{tower}.{name}.weight": (width,), f"{tower}.{name}.bias": (width,)}
+    shapes = {
+        f"{tower}.embeddings.class_embedding": (width,),
+        f"{tower}.embeddings.patch_embedding.weight": (width, 3, patch, patch),
+        f"{tower}.embeddings.position_embedding.weight": (1 + (224 // patch) ** 2, width),
+        **norms,
+        "visual_projection.weight": (projection, width),
+    }
+    for i in range(layers):
+        shapes |= clip_layer(f"{tower}.encoder.layers.{i}", width)
     return shapes
 
 
@@ -194,6 +216,7 @@ SHAPES = {
     "stage_a": stage_a_shapes,
     "text": text_shapes,
     "effnet": effnet_shapes,
+    "vision": vision_shapes,
     "previewer": previewer_shapes,
 }
 
@@ -263,6 +286,8 @@ def main_tensors(states, packed=False):
     if "effnet" in states:
         constants = {"mean": torch.zeros(3), "std": torch.ones(3)}  # which the encoder knows by itself
         tensors |= prefixed("vae.encoder.", states["effnet"] | constants)
+    if "vision" in states:
+        tensors |= prefixed("clip_l_vision.", states["vision"])
     return tensors
 
 

@@ -472,17 +472,22 @@ def test_inspect_tells_what_is_wrong(states, tmp_path, capsys):
 
 
 def test_parts_that_are_not_used_are_known(states, tmp_path):
+    control = {"backbone.0.0.weight": torch.zeros(2, 3, 3, 3), "projections.0.0.weight": torch.zeros(2)}
+    canny = files.write(tmp_path / "canny.safetensors", control)
+    assert inspect(canny).role == "controlnet"
+    told = report(canny)
+    assert told["parts"] == ["a ControlNet, float32, 0.0 MB, not used here"] and told["problems"] == []
+    with pytest.raises(PrismError, match="which is known, but not used here"):
+        load(canny, "controlnet")
+
+
+def test_a_vision_encoder_that_is_damaged_is_told(states, tmp_path):
     vision = {"vision_model.embeddings.class_embedding": torch.zeros(8), "visual_projection.weight": torch.zeros(4, 8)}
     tensors = files.main_tensors(chosen(states, "stage_c")) | files.prefixed("clip_l_vision.", vision)
     main = files.write(tmp_path / "m.safetensors", tensors)
-    control = {"backbone.0.0.weight": torch.zeros(2, 3, 3, 3), "projections.0.0.weight": torch.zeros(2)}
-    canny = files.write(tmp_path / "canny.safetensors", control)
-    assert (list(inspect(main).parts), inspect(canny).role) == (["stage_c", "vision"], "controlnet")
-    told = report(main)
-    assert told["parts"][1] == "the vision encoder, float32, 0.0 MB, not used here" and told["problems"] == []
-    for path, part in ((main, "vision"), (canny, "controlnet")):
-        with pytest.raises(PrismError, match="which is known, but not used here"):
-            load(path, part)
+    assert list(inspect(main).parts) == ["stage_c", "vision"]
+    (problem,) = report(main)["problems"]
+    assert problem.startswith("the vision encoder of Stable Cascade needs ")
 
 
 def test_the_studio_knows_cascade_files_by_their_headers(states, tmp_path):

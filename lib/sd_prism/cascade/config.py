@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +12,12 @@ from ..errors import PrismError
 
 Shapes = Mapping[str, Sequence[int]]
 HEAD_WIDTH = 64
-HEAD_WIDTH_KEY, TEXT_HEAD_WIDTH_KEY, ACTIVATION_KEY = (
+HEAD_WIDTH_KEY, TEXT_HEAD_WIDTH_KEY, ACTIVATION_KEY, VISION_HEAD_WIDTH_KEY, VISION_ACTIVATION_KEY = (
     "prism.cascade.head_width",
     "prism.cascade.text_head_width",
     "prism.cascade.text_activation",
+    "prism.cascade.vision_head_width",
+    "prism.cascade.vision_activation",
 )
 CONDITIONS = ("sca", "crp")
 LETTERS = {
@@ -175,11 +178,68 @@ class TextConfig:
             positions=shapes[places][0],
             width=shapes[tokens][1],
             hidden=shapes[inside][0],
-            layers=sum(bool(re.fullmatch(rf"{tower}encoder\.layers\.\d+\.mlp\.fc1\.weight", name)) for name in shapes),
+            layers=_layers(shapes, tower),
             projection=shapes["text_projection.weight"][0],
             head_width=int(metadata.get(TEXT_HEAD_WIDTH_KEY, HEAD_WIDTH)),
             activation=metadata.get(ACTIVATION_KEY, "gelu"),
         )
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A build of CLIP's vision encoder.
+
+    Attributes:
+        patch: pixels to a side of what becomes a token.
+        positions: places that have a vector: one for the whole picture, and one for each patch of it.
+        width, hidden, projection: of a state, inside a layer, of the picture's vector.
+    """
+
+    patch: int = 14
+    positions: int = 257
+    width: int = 1024
+    hidden: int = 4096
+    layers: int = 24
+    projection: int = 768
+    head_width: int = HEAD_WIDTH
+    activation: str = "quick_gelu"
+
+    @property
+    def heads(self) -> int:
+        return self.width // self.head_width
+
+    @property
+    def side(self) -> int:
+        """Pixels to a side of the pictures that it takes."""
+        return self.patch * math.isqrt(self.positions - 1)
+
+    @classmethod
+    def of(cls, shapes: Shapes, metadata: Mapping[str, str] = {}) -> VisionConfig:
+        """The build whose weights have these names, transformers' own, and shapes.
+
+        Raises:
+            PrismError: a weight that every vision encoder has is not there.
+        """
+        tower = "vision_model."
+        patches, places = (f"{tower}embeddings.{one}_embedding.weight" for one in ("patch", "position"))
+        inside = f"{tower}encoder.layers.0.mlp.fc1.weight"
+        _need(shapes, "the vision encoder", (patches, places, inside, "visual_projection.weight"))
+        return cls(
+            patch=shapes[patches][-1],
+            positions=shapes[places][0],
+            width=shapes[places][1],
+            hidden=shapes[inside][0],
+            layers=_layers(shapes, tower),
+            projection=shapes["visual_projection.weight"][0],
+            head_width=int(metadata.get(VISION_HEAD_WIDTH_KEY, HEAD_WIDTH)),
+            activation=metadata.get(VISION_ACTIVATION_KEY, "quick_gelu"),
+        )
+
+
+def _layers(shapes: Shapes, tower: str) -> int:
+    return sum(
+        bool(re.fullmatch(rf"{re.escape(tower)}encoder\.layers\.\d+\.mlp\.fc1\.weight", name)) for name in shapes
+    )
 
 
 def _need(shapes: Shapes, part: str, names: Iterable[str]) -> None:

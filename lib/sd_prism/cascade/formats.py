@@ -45,6 +45,12 @@ NETWORKS = {
     "text": ("text", "TextEncoder", "config", "TextConfig"),
     "effnet": ("effnet", "EffnetEncoder", "effnet", "EffnetConfig"),
     "previewer": ("previewer", "Previewer", "previewer", "PreviewerConfig"),
+    "vision": ("vision", "VisionEncoder", "config", "VisionConfig"),
+}
+# What a part gives, and the weight of stage C that takes it.
+TAKEN = {
+    "text": ("text_projection.weight", "clip_txt_pooled_mapper.weight"),
+    "vision": ("visual_projection.weight", "clip_img_mapper.weight"),
 }
 VARIANTS = {
     ("stage_c", (2048, 2048)): "full",
@@ -418,11 +424,11 @@ def _beside(path: Path, name: str) -> list[Path]:
 
 
 def _fits(found: Part, parts: Mapping[str, Part]) -> bool:
-    """Whether a text encoder gives what stage C takes; other parts are not compared."""
-    if found.name != "text" or "stage_c" not in parts:
+    """Whether an encoder gives vectors as wide as stage C takes them; other parts are not compared."""
+    if found.name not in TAKEN or "stage_c" not in parts:
         return True
-    taken = _side(parts["stage_c"].shapes, "clip_txt_pooled_mapper.weight", 1)
-    return _side(found.shapes, "text_projection.weight", 0) == taken
+    given, taken = TAKEN[found.name]
+    return _side(found.shapes, given, 0) == _side(parts["stage_c"].shapes, taken, 1)
 
 
 def dtype_for(part: Part, wanted: str | torch.dtype | None = None, device: str | torch.device = "cpu") -> torch.dtype:

@@ -44,7 +44,10 @@ class Guidance:
     def mix(self, cond: Tensor, uncond: Tensor) -> Tensor:
         """Two predictions (N,C,H,W) in one, each picture for itself."""
         mixed = uncond + self.cfg * (cond - uncond)
-        if not self.rescale:
-            return mixed
-        contrast = cond.std((1, 2, 3), keepdim=True) / (mixed.std((1, 2, 3), keepdim=True) + TINY)
-        return mixed * (self.rescale * contrast + 1 - self.rescale)
+        return mixed * contrast(cond, mixed, self.rescale) if self.rescale else mixed
+
+
+def contrast(cond: Tensor, mixed: Tensor, share: float) -> Tensor:
+    """Factors (N,1,1,1) by which guided noise (N,C,H,W) gives back a share of the contrast that `cond` did not have."""
+    ratio = cond.std((1, 2, 3), keepdim=True) / (mixed.std((1, 2, 3), keepdim=True) + TINY)
+    return share * ratio + 1 - share

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import OutOfRange
-from .config import TextConfig
+from .config import TextConfig, VisionConfig
 
 START, END = 49406, 49407  # the end is also what the rest of a chunk is filled with
 
@@ -26,21 +26,21 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Attention of tokens (N,T,W) to those before them."""
+    """Attention of tokens (N,T,W) to each other, or to those of them that `seen` says."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
 
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         projected = (proj(x) for proj in (self.q_proj, self.k_proj, self.v_proj))
         q, k, v = (one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in projected)
         return self.out_proj(F.scaled_dot_product_attention(q, k, v, seen).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig | VisionConfig) -> None:
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(config.width, config.hidden), nn.Linear(config.hidden, config.width)
         self.activation = quick_gelu if config.activation == "quick_gelu" else F.gelu
@@ -50,12 +50,12 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig | VisionConfig) -> None:
         super().__init__()
         self.self_attn, self.mlp = SelfAttention(config.width, config.heads), MLP(config)
         self.layer_norm1, self.layer_norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
 
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x), seen)
         return x + self.mlp(self.layer_norm2(x))
 
@@ -74,7 +74,7 @@ class Embeddings(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig | VisionConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 

@@ -30,6 +30,7 @@ def _preset(sampler: str, schedule: str, steps: int, cfg: float, rescale: float 
         "shift_c": 2.0,
         "shift_b": 1.0,
         "rescale": rescale,
+        "rescale_c": rescale,
     }
 
 
@@ -51,6 +52,10 @@ FIRST_STAGE: Mapping[str, Mapping[str, Value]] = MappingProxyType(
 
 def _decoder(text: str) -> str:
     return AUTO if text.casefold() == AUTO.casefold() else text
+
+
+def _without_pictures(values: Mapping[str, Value]) -> bool:
+    return not values["images"]
 
 
 def _factor(name: str, label: str, default: float, doc: str) -> Field:
@@ -151,6 +156,42 @@ CASCADE = Panel(
             "Save what stage C made beside every picture, to be decoded again at any time.",
             quiet=True,
             once=True,
+        ),
+        Field(
+            "rescale_c",
+            "CFG rescale of stage C",
+            0.0,
+            "How much of the contrast that the webui's CFG adds is taken back.",
+            low=0.0,
+            high=1.0,
+            step=0.05,
+            quiet=True,
+        ),
+        Field(
+            "file_compression",
+            "Compression of the file",
+            True,
+            "Take 42 for the compression that the checkpoint says it was trained at, if it says one.",
+            quiet=True,
+        ),
+        Field(
+            "images",
+            "Image prompt",
+            "",
+            "Pictures for stage C to follow beside the prompt: their hashes in the panel, base64 by API, with blanks "
+            "between; HASH:0.5 has half the strength.",
+            quiet=True,
+        ),
+        Field(
+            "image_strength",
+            "Image prompt strength",
+            1.0,
+            "Factor of the pictures' vectors; 0 leaves them out.",
+            low=0.0,
+            high=2.0,
+            step=0.05,
+            quiet=True,
+            idle=_without_pictures,
         ),
     ),
     presets=PRESETS,

@@ -18,6 +18,7 @@ log = logging.getLogger("prism")
 
 VALUES = f"_prism_{CASCADE.name}"
 DEFAULTS = CASCADE.read({})
+OF_FILE = "file_compression"
 OWN_COMPRESSION = "prism.cascade.compression"  # in a file's metadata
 ERROR = f"{CASCADE.title} error"
 """The key of the infotext that tells of a picture without stage B."""
@@ -30,11 +31,15 @@ class CascadeJob:
     Attributes:
         p: the host's own object of the job.
         counted: whether the host's progress counts the runs of stage B.
+        images: (n,width) vectors of the image prompt; None without one.
+        noisy: what stage C was last asked about, (N,16,h,w).
         pictures: what stage C made, by the picture's number in the job; of the hires pass where there is one.
     """
 
     p: Any
     counted: bool = False
+    images: Tensor | None = None
+    noisy: Tensor | None = None
     pictures: dict[int, Picture] = field(default_factory=dict)
     _pass: tuple[int, bool] = (-1, False)
     _first: int = 0
@@ -49,7 +54,7 @@ class CascadeJob:
     def values(self) -> Mapping[str, Value]:
         """The panel's settings for the job; the defaults where no script was told."""
         told = getattr(self.p, VALUES, None)
-        return told or {**DEFAULTS, "compression": own_compression(shared.sd_model.sd_checkpoint_info)}
+        return told or own(DEFAULTS, shared.sd_model.sd_checkpoint_info)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -113,8 +118,14 @@ class CascadeJob:
         return pooled, [_last(schedules) for schedules in negatives]
 
 
+def own(values: Mapping[str, Value], info: Any) -> dict[str, Value]:
+    """Settings with a checkpoint's own compression for the default one, unless that was asked for."""
+    asked = values["compression"]
+    return {**values, "compression": own_compression(info) if asked == COMPRESSION and values[OF_FILE] else asked}
+
+
 def own_compression(info: Any) -> int:
-    """What a checkpoint says that it was trained at, which the default stands for."""
+    """What a checkpoint says that it was trained at; the default where it says nothing."""
     told = str((info.metadata or {}).get(OWN_COMPRESSION, ""))
     return int(told) if told.isdigit() and FINEST <= int(told) <= COARSEST else COMPRESSION
 

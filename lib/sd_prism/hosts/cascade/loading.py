@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from modules import devices, script_callbacks, sd_hijack, sd_models, sd_models_config, sd_vae, shared
-from torch import nn
+from torch import Tensor, nn
 
 from ...cascade import formats
 from ...cascade.weights import chosen
@@ -17,10 +18,12 @@ from ...errors import PrismError
 from ..undo import around, undo
 from . import lora, previews
 from .decoding import decoding
+from .pictures import pictures
 
 CONFIG = str(Path(__file__).with_name("cascade.yaml"))
 FILE = "prism.cascade.file"  # among the host's tensors: where they came from
 ENCODER = "effnet_encoder.safetensors"  # the official name of the picture encoder's file
+VISION = "image_encoder/model.safetensors"
 HINTS = {
     "decoder": "the panel Prism Cascade offers it as decoder",
     "stage_a": "this file belongs into the folder models/VAE, and is chosen in the menu of VAEs",
@@ -137,6 +140,16 @@ def parts(file: formats.CascadeFile) -> dict[str, Any]:
     """The nets of a main file, and those that lie beside it, on the CPU; stages B and A are the decoder's."""
     names = [*NEEDED, *(part for part in OFFERED if part in file.parts)]
     return {name: formats.load(file, name, dtype=weight_dtype(file.parts[name])) for name in names}
+
+
+def seen(file: formats.CascadeFile, names: Sequence[str]) -> Tensor:
+    """Vectors (n,width) of pictures by their hashes, on the CPU."""
+    part = file.part("vision")
+    encoder: Any = formats.load(file, "vision", dtype=weight_dtype(part), device=devices.device)
+    cut = np.stack([np.asarray(pictures.cut(name, encoder.config.side)) for name in names])
+    pixels = torch.from_numpy(cut).permute(0, 3, 1, 2).to(devices.device) / 255
+    with devices.without_autocast(), torch.no_grad():
+        return encoder(pixels.to(weight_dtype(part))).float().cpu()
 
 
 def weight_dtype(part: formats.Part) -> torch.dtype:

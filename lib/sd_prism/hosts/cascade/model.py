@@ -44,10 +44,11 @@ class Backbone(nn.Module):
         """What stage C computes in; the host keeps but some layers in 8 bits where its option for that is on."""
         return next(weight.dtype for weight in self.parameters() if weight.dtype.itemsize > 1)
 
-    def forward(self, x: Tensor, r: Tensor, text: Tensor, pooled: Tensor) -> Tensor:
+    def forward(self, x: Tensor, r: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """x (N,16,h,w) of unit variance at noise ratios r (N,) -> predicted noise, in the type of x."""
         stage, dtype = self.diffusion_model, self.dtype
-        clip = stage.condition(text.to(dtype), pooled.to(dtype))
+        told = (cond[name].to(dtype) for name in ("crossattn", "vector", "images") if name in cond)
+        clip = stage.condition(*told)
         return stage(x.to(dtype), r, clip).to(x.dtype)
 
 
@@ -132,6 +133,7 @@ class CascadeModel(nn.Module):
         self.cond_stage_model = CascadeText(parts["text"])
         self.prism_job: Any = None
         self.remarks: list[str] = []
+        self._vectors: dict[str, Tensor] = {}
         self.shift = SHIFT_C
 
     # --- loading
@@ -181,6 +183,27 @@ class CascadeModel(nn.Module):
             states, pooled = self.cond_stage_model(texts)
         return {"crossattn": states, "vector": pooled}
 
+    @property
+    def has_vision(self) -> bool:
+        """Whether prompts may have pictures."""
+        return "vision" in self.file.parts
+
+    def vectors(self, names: Sequence[str]) -> Tensor:
+        """Vectors (n,width) of pictures by their hashes; the encoder is read for those that are new, and not kept.
+
+        Raises:
+            PrismError: the checkpoint came without the encoder, or it cannot be read.
+        """
+        if not self.has_vision:
+            raise PrismError(
+                f"Image prompt: {self.file.path.name} has no vision encoder; put it beside it as {loading.VISION} and "
+                "load it again"
+            )
+        new = [name for name in dict.fromkeys(names) if name not in self._vectors]
+        if new:
+            self._vectors |= zip(new, loading.seen(self.file, new))
+        return torch.stack([self._vectors[name] for name in names])
+
     # --- sampling
 
     def ema_scope(self) -> contextlib.AbstractContextManager[None]:
@@ -218,10 +241,10 @@ class CascadeModel(nn.Module):
     def predict(self, x: Tensor, r: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """Predicted noise in x (N,16,h,w) of unit variance, at noise ratios r (N,)."""
         with devices.autocast() if devices.fp8 else devices.without_autocast():
-            eps = self.model(x, r, cond["crossattn"], cond["vector"])
+            eps = self.model(x, r, cond)
             if self.dtype == torch.float16 and not eps.isfinite().all() and x.isfinite().all():
                 self._widen()
-                eps = self.model(x, r, cond["crossattn"], cond["vector"])
+                eps = self.model(x, r, cond)
         return eps
 
     def _widen(self) -> None:

@@ -1,0 +1,57 @@
+"""What stage C is told at each of the sampler's calls beside prompts, and what becomes of the guidance by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from modules import script_callbacks, sd_samplers_cfg_denoiser
+from torch import Tensor
+
+from ...cascade.guidance import contrast
+from ..undo import around
+from ..webui import loaded_model
+from .job import CascadeJob
+from .previews import is_cascade
+
+
+def register() -> None:
+    """Has the host tell of each call."""
+    script_callbacks.on_cfg_denoiser(_before_call)
+
+
+def wrapped() -> Any:
+    """Until it is closed: guidance of Cascade models may be rescaled."""
+    return around(sd_samplers_cfg_denoiser.CFGDenoiser, "combine_denoised", _combined)
+
+
+def _job() -> CascadeJob | None:
+    model = loaded_model()
+    return model.prism_job if is_cascade(model) else None
+
+
+def _before_call(params: Any) -> None:
+    """The pictures of an image prompt go with every prompt; the negative one has as many that are nothing."""
+    job = _job()
+    if job is None:
+        return
+    cond, uncond = params.text_cond, params.text_uncond
+    job.noisy = params.x[-len(uncond["vector"]) :]
+    if job.images is not None:
+        vectors = job.images.to(cond["vector"])
+        cond["images"] = vectors.expand(len(cond["vector"]), -1, -1)
+        uncond["images"] = vectors.new_zeros(len(uncond["vector"]), *vectors.shape)
+
+
+def _combined(
+    original: Callable[..., Tensor], denoiser: Any, outputs: Tensor, conds: Any, uncond: Any, scale: float
+) -> Tensor:
+    """The host's guidance (N,16,h,w), with the contrast that it adds partly taken back, picture by picture."""
+    guided, job = original(denoiser, outputs, conds, uncond, scale), _job()
+    share = float(job.values["rescale_c"]) if job else 0.0
+    if job is None or job.noisy is None or not share or scale == 1:
+        return guided
+    # noise is what leads from the output to where the step began; samplers by timestep have it as their output
+    start = 0 if hasattr(denoiser, "alphas") else job.noisy
+    alone = original(denoiser, outputs, conds, uncond, 1.0)
+    return start + contrast(alone - start, guided - start, share) * (guided - start)
