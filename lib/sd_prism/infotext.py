@@ -34,18 +34,23 @@ def _idle(one: Field, values: Mapping[str, Value]) -> bool:
 
 
 def loads(panel: Panel, text: str | None) -> dict[str, Value]:
-    """Complete values from an infotext; the panel is explicitly off without the key, and where nothing can be read.
-
-    Values stand for themselves: a preset only lends them its name, where it has the same ones here.
-    """
-    known = {name: value for name, value in _items(text or "") if name in panel.names}
-    named = known.pop("preset") if "preset" in known and not panel.names_a_value(known["preset"]) else None
+    """As `read`; without a text, and where nothing can be read, the panel is explicitly off."""
     try:
-        values = panel.read({**panel.on, **known} if known or named is not None else panel.off)
-        return values if named is None or not panel.presets else {**values, "preset": _name(panel, named, values)}
+        return read(panel, text or "")
     except PrismError as error:
         log.warning("%s in a pasted infotext was left out: %s", panel.title, error)
         return panel.read(panel.off)
+
+
+def read(panel: Panel, text: str) -> dict[str, Value]:
+    """Complete values from an infotext; the panel is explicitly off where it says nothing.
+
+    Values stand for themselves: a preset only lends them its name, where it has the same ones here.
+    """
+    known = {name: value for name, value in items(text) if name in panel.names}
+    named = known.pop("preset") if "preset" in known and not panel.names_a_value(known["preset"]) else None
+    values = panel.read({**panel.on, **known} if known or named is not None else panel.off)
+    return values if named is None or not panel.presets else {**values, "preset": _name(panel, named, values)}
 
 
 def _name(panel: Panel, named: str, values: Mapping[str, Value]) -> str:
@@ -54,7 +59,8 @@ def _name(panel: Panel, named: str, values: Mapping[str, Value]) -> str:
     return panel.preset_of({**values, "preset": choices.get(named.casefold(), CUSTOM)})
 
 
-def _items(text: str) -> list[tuple[str, str]]:
+def items(text: str) -> list[tuple[str, str]]:
+    """Names and values as they are written."""
     return [(name, json.loads(value) if value.startswith('"') else value.strip()) for name, value in ITEM.findall(text)]
 
 
