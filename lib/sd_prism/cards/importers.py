@@ -13,7 +13,7 @@ import codecs
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ UNNAMED = "Imported"
 PLACEHOLDER = "{prompt}"
 STYLE = {"name", "prompt"}
 SIDES = {"prompt": "prompt", "negative": "negative_prompt"}  # of a card: a style's column
+FORGE = "presets_custom"
 MARK = "\ufeff"  # of Windows' editors
 OWN = " (own)"
 SAME = 1e-6  # published tables are rounded
@@ -47,7 +48,9 @@ def read(source: bytes | str, file_name: str = "") -> Found:
     where, stem = file_name or "The text", Path(file_name).stem or UNNAMED
     try:
         text = (_text(source) if isinstance(source, bytes) else source).removeprefix(MARK)
-        return [one.checked(where) for one in _reader(text)(text, stem)]
+        return [one.checked(where) for one in _found(text, stem)]
+    except (RecursionError, MemoryError) as error:
+        raise PrismError(f"{where} is nested too deeply") from error
     except PrismError as error:
         raise error if str(error).startswith(where) else PrismError(f"{where}: {error}") from error
 
@@ -62,26 +65,26 @@ def _text(source: bytes) -> str:
         raise PrismError(f"it is neither a PNG nor a text in UTF-8: {error}") from error
 
 
-def _reader(text: str) -> Callable[[str, str], Found]:
-    """What can read a text, told by what it looks like."""
-    if text.lstrip().startswith("{"):
-        return _json
-    if "presets_custom" in text:
-        return _freeu
+def _found(text: str, stem: str) -> Found:
+    """What stands in a text, told by what it looks like."""
+    data = _mapping(text)
+    if data is not None:
+        return _ours(data) if data.get("format") in (FORMAT, SEVERAL) else _foreign(data, text, stem)
     titles = {name.strip().casefold() for name in text.partition("\n")[0].split(",")}
     if titles >= STYLE:
-        return _styles
-    return _infotext if pictures.parameters(text) else _weights
+        return _styles(text)
+    if pictures.parameters(text):
+        return _infotext(text, stem)
+    return _freeu(text, stem) if FORGE in text else _weights(text)
 
 
-# --- our own
-
-
-def _json(text: str, stem: str) -> Found:
-    data = parse(text, "the file")
-    if data.get("format") in (FORMAT, SEVERAL):
-        return _ours(data)
-    return _weights(text, stem) if any(isinstance(one, list) for one in data.values()) else _freeu(text, stem)
+def _mapping(text: str) -> dict[str, Any] | None:
+    """The text as an object of JSON, if it is one."""
+    try:
+        data = parse(text, "")
+    except PrismError:
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def _ours(data: Mapping[str, Any]) -> Found:
@@ -94,6 +97,11 @@ def _ours(data: Mapping[str, Any]) -> Found:
 # --- other programs'
 
 
+def _foreign(data: Mapping[str, Any], text: str, stem: str) -> Found:
+    states = [data, *(one for one in data.values() if isinstance(one, dict))]
+    return _freeu(text, stem) if any(set(one) & {*freeu.STATE} for one in states) else _weights(text)
+
+
 def _freeu(text: str, stem: str) -> Found:
     return [_of_freeu(name or stem, one) for name, one in freeu.from_text(text).items()]
 
@@ -102,10 +110,12 @@ def _of_freeu(name: str, found: freeu.Read) -> Preset:
     return Preset(FREEU.name, name, _kept(FREEU, FREEU.read(found.values)), notes=" ".join(found.notes))
 
 
-def _weights(text: str, stem: str) -> Found:
+def _weights(text: str) -> Found:
     """Block weights; those that are classic presets anyway are left out."""
-    found = []
-    for one in weights.presets_of(text):
+    found, listed = Found(), weights.presets_of(text)
+    if not listed:
+        raise PrismError("there is no preset in it, neither of ours nor of a program that is known")
+    for one in listed:
         classic = find(one.name)
         if classic is None or not _is_classic(one, classic):
             name = one.name if classic is None else f"{one.name}{OWN}"
@@ -118,9 +128,9 @@ def _is_classic(listed: weights.Listed, name: str) -> bool:
     return all(math.isclose(*pair, abs_tol=SAME) for pair in zip(theirs, PRESETS[name].weights(len(theirs))))
 
 
-def _styles(text: str, stem: str) -> Found:
+def _styles(text: str) -> Found:
     """A1111's styles, whose prompts may have a place for the user's own."""
-    found = []
+    found = Found()
     try:
         for row in csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True):
             style = {str(key).strip().casefold(): str(value or "") for key, value in row.items()}

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from ..errors import PrismError, UnknownName
-from ..settings import PANELS, Panel
+from ..settings import AUTOMATIC, CARDS, MERGE, PANELS, Panel
+from ..settings.merge import WEIGHTS
 
 FORMAT, SEVERAL, VERSION = "prism.preset", "prism.presets", 1
 CARD = "card"
@@ -91,13 +92,24 @@ class Preset:
         """
         if self.feature not in FEATURES:
             raise PrismError(f"{where}: {UnknownName('feature', self.feature, FEATURES)}")
-        name = checked_name(self.name, where)
+        made = replace(self, name=checked_name(self.name, where))
         if self.feature == CARD:
-            return replace(self, name=name)
+            return made._checked_card(where)
         panel = panel_of(self.feature)
-        if panel.names_a_value(name):
-            raise PrismError(f'{where}: "{name}" is a word of {panel.title} itself; choose another name')
-        return replace(self, name=name, values=sparse(panel, self.values, where))
+        if panel.names_a_value(made.name):
+            raise PrismError(f'{where}: "{made.name}" is a word of {panel.title} itself; choose another name')
+        return replace(made, values=sparse(panel, self.values, where))
+
+    def _checked_card(self, where: str) -> Preset:
+        from .card import Card
+
+        if CARDS["card"].check(self.name, CARDS.title) == AUTOMATIC:
+            raise PrismError(f'{where}: "{self.name}" is a word of {CARDS.title} itself; choose another name')
+        try:
+            Card.of(self)
+        except PrismError as error:
+            raise PrismError(f"{where}: {error}") from error
+        return self
 
     def over(self, older: Preset) -> Preset:
         """The same with what an older one has that this version does not know."""
@@ -106,9 +118,14 @@ class Preset:
         return replace(self, values={**unknown, **self.values}, extra={**older.extra, **self.extra})
 
     def complete(self) -> dict[str, Any]:
-        """Every setting of its panel that presets may set, and its value."""
+        """Every setting of its panel that it sets, and its value; one of a merge that names no model sets weights."""
         panel = panel_of(self.feature)
-        return {name: self.values.get(name, panel[name].default) for name in panel.kept}
+        only_weights = panel is MERGE and not (self.values.get("model") or self.values.get("recipe"))
+        return {
+            name: self.values.get(name, panel[name].default)
+            for name in panel.kept
+            if not only_weights or name in WEIGHTS or name in self.values
+        }
 
 
 def panel_of(feature: str) -> Panel:

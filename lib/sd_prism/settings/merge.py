@@ -18,6 +18,8 @@ FLAT = "Flat"
 OFF = "off"
 """In the place of a recipe: the loaded model as it is."""
 OFF_WORDS = (OFF, "0", "none")
+WEIGHTS = ("ratio", "preset", "weights", "blocks", "te", "vae")
+"""The settings that say how much of model B each block gets."""
 OPTIONS = tuple(dict.fromkeys(name for mode in MODES.values() for name in mode.options))
 
 
