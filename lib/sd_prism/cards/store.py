@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ..errors import PrismError, UnknownName
 from ..files import locked, write_whole
 from . import shipped
-from .preset import BUILT_IN, FEATURES, LARGEST, LONGEST_NAME, SEVERAL, VERSION, Preset, folded, parse, plain
+from .preset import BUILT_IN, FEATURES, LARGEST, LONGEST_NAME, SEVERAL, USER, VERSION, Preset, folded, parse, plain
 
 ENDING = ".json"
 TRASH, UNDONE = ".trash", ".undone"
@@ -126,7 +126,7 @@ class Store:
 
     def save_all(self, presets: Iterable[Preset]) -> Presets:
         """As `save`, all of them or none; one `undo` takes them all back."""
-        checked = [one.checked(f'The preset "{one.name[:40]}"') for one in presets]
+        checked = [replace(one, origin=USER).checked(f'The preset "{one.name[:40]}"') for one in presets]
         with self._changing():
             action = _new_action(self.folder)
             return [self._write(one, action) for one in checked]
