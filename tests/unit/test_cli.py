@@ -70,7 +70,9 @@ def test_a_second_pass_and_a_picture_to_start_from_become_the_apis_fields(tmp_pa
 def test_inspect_says_what_a_file_is(capsys):
     code, out, _ = said(capsys, "inspect", str(MINI))
     assert code == 0 and "family: sd1" in out and "prediction: v_prediction" in out and "size: 128" in out
-    assert json.loads(said(capsys, "inspect", str(MINI), "--json")[1])["parts"] == ["unet", "vae", "text"]
+    facts = json.loads(said(capsys, "inspect", str(MINI), "--json")[1])
+    assert facts["parts"] == ["unet", "vae", "text"]
+    assert facts["card"] == 'Prism mini-v1: the file calls itself "mini-v1"'
 
 
 def test_inspect_tells_a_lora_and_a_missing_file(capsys, tmp_path):

@@ -52,7 +52,7 @@ def _control(name: str, label: str, default: Value, doc: str, element: str, key:
 
 
 def _side(name: str, label: str, key: str) -> Control:
-    return _control(name, label, 512, "Pixels.", name, key, low=64, high=8192, step=8)
+    return _control(name, label, 512, "Pixels.", name, key, low=8, high=8192, step=8)
 
 
 HOST = (
@@ -169,13 +169,22 @@ def flat(groups: Mapping[str, Any]) -> dict[str, Value]:
     return found
 
 
+def grouped(values: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
+    """Flat values as a card's file groups them: `flat` the other way."""
+    found: dict[str, dict[str, Value]] = {}
+    for key, value in values.items():
+        group, _, name = key.partition(".")
+        found.setdefault(group, {})[name] = value
+    return found
+
+
 def _checked(group: str, part: Mapping[str, Any]) -> dict[str, Value]:
     if group == "host":
         return {name: control(name).check(value, "the card") for name, value in part.items()}
     if group in SIDES:
         return {_known(name, PLACES, f"place of the {group}"): str(text) for name, text in part.items()}
-    names = [panel.name for panel in SET]
-    return _said(SET[names.index(_known(group, names, "part of a card"))], part)
+    panels = {panel.name: panel for panel in SET}
+    return _said(panels[_known(group, ("host", *SIDES, *panels), "part of a card")], part)
 
 
 def _said(panel: Panel, part: Mapping[str, Any]) -> dict[str, Value]:

@@ -49,11 +49,11 @@ def joined(before: str, text: str, after: str) -> str:
     """A prompt with those words of a card around it that it does not hold yet; done twice it is as done once."""
     first = [one for one in _items(before) if not _holds(text, one)]
     last = [one for one in _items(after) if not _holds(text, one) and not _holds(", ".join(first), one)]
-    if not text.strip(" ,") and not last:
-        return f"{', '.join(first)}," if first and before.rstrip().endswith(",") else ", ".join(first) or text
-    head = f"{', '.join(first)}, " if first else ""
-    tail = f"{', ' if text.strip(' ,') else ''}{', '.join(last)}" if last else ""
-    return f"{head}{text.rstrip(' ,') if last else text}{tail}"
+    if not first and not last:
+        return text
+    own = [text.rstrip(" ,") if last else text] if text.strip(" ,") else []
+    whole = ", ".join([*first, *own, *last])
+    return f"{whole}," if not own and not last and before.rstrip().endswith(",") else whole
 
 
 def _items(text: str) -> list[str]:
@@ -65,7 +65,8 @@ def _items(text: str) -> list[str]:
             parts.append("")
         else:
             parts[-1] += letter
-    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    items = (part.strip().rstrip(" ,") for part in parts)
+    return list(dict.fromkeys(item for item in items if item))
 
 
 def _holds(text: str, item: str) -> bool:

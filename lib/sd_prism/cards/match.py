@@ -19,6 +19,7 @@ FAMILIES = {
     "sdxl": "Stable Diffusion XL",
     "cascade": "Stable Cascade",
 }
+SHORT = 10  # digits of a SHA-256 that webuis show
 ENDING = re.compile(r"\.(safetensors|ckpt|pt|pth|bin|gguf)$", re.IGNORECASE)
 SHOWN_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,10}\]$")
 COPY = re.compile(r"\s*\(\d+\)$")  # what browsers add to a file that is there already
@@ -67,19 +68,30 @@ def match(loaded: Loaded, cards: Iterable[Card]) -> list[Match]:
     return [one for *_, one in sorted(found, key=lambda entry: entry[:2])]
 
 
+def known_by(loaded: Loaded) -> dict[str, list[str]]:
+    """The "match" of a new card for this very checkpoint."""
+    told = {"names": plain(loaded.name), "hashes": loaded.shorthash or loaded.oldhash, "sha256": loaded.sha256}
+    return {key: [one] for key, one in told.items() if one}
+
+
 def plain(name: str) -> str:
     """A name's letters and digits alone, small, without folders, ending, hash and words for a format."""
-    bare = re.split(r"[\\/]", SHOWN_HASH.sub("", name.strip()))[-1]
-    bare = COPY.sub("", ENDING.sub("", bare))
-    folded = unicodedata.normalize("NFKD", bare.casefold())
+    folded = unicodedata.normalize("NFKD", _bare(name).casefold())
     squeezed = "".join(letter for letter in folded if letter.isalnum())
     return FORMAT.sub("", squeezed) or squeezed
 
 
+def _bare(name: str) -> str:
+    """A name as the user knows it, without folders, ending and hash."""
+    last = re.split(r"[\\/]", SHOWN_HASH.sub("", name.strip()))[-1]
+    return COPY.sub("", ENDING.sub("", last))
+
+
 def _by_hash(loaded: Loaded, card: Card) -> str:
     known = [str(one).casefold() for key in ("hashes", "sha256") for one in card.match.get(key, ())]
-    told = {loaded.sha256.casefold(), loaded.shorthash.casefold(), loaded.oldhash.casefold(), loaded.sha256[:10]}
-    return next((f"its hash is {one[:10]}" for one in known if one and (one in told or one[:10] in told)), "")
+    told = {one.casefold() for one in (loaded.sha256, loaded.shorthash, loaded.sha256[:SHORT], loaded.oldhash) if one}
+    found = next((one for one in known if one in told or one[:SHORT] in told), "")
+    return f"its hash is {found[:SHORT]}" if found else ""
 
 
 def _by_title(loaded: Loaded, card: Card) -> str:
@@ -92,8 +104,8 @@ def _by_title(loaded: Loaded, card: Card) -> str:
 
 
 def _by_name(loaded: Loaded, card: Card) -> str:
-    fits = (one for one in (loaded.file, loaded.name) if one and _named(one, _names(card)))
-    return "its name is like the card's" if next(fits, "") and _may_be(loaded, card) else ""
+    named = next((one for one in (loaded.file, loaded.name) if _named(one, _names(card))), "")
+    return f'it is named "{_bare(named)}"' if named and _may_be(loaded, card) else ""
 
 
 def _by_parent(loaded: Loaded, card: Card) -> str:

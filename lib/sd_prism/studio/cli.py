@@ -313,6 +313,7 @@ def _inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
     header = inspect(args.file)
     facts = _cascade(args.file) if header.family == "cascade" else _checkpoint(header)
+    facts["card"] = _card_of(header)
     words = {key: _listed(value) if isinstance(value, list) else value for key, value in facts.items()}
     print(json.dumps(facts, indent=2) if args.json else "\n".join(f"{key}: {text}" for key, text in words.items()))
     return 0
@@ -326,6 +327,16 @@ def _cascade(file: Path) -> dict[str, Any]:
     from ..cascade.report import report
 
     return report(file)
+
+
+def _card_of(header: Header) -> str:
+    """The built-in card of a file, and why it is that; its hash is not looked at, since the whole file makes it."""
+    from ..cards import match, shipped
+    from ..cards.card import cards_of
+
+    loaded = match.Loaded(header.path.name, metadata=header.metadata, family=header.family)
+    found = match.match(loaded, cards_of(shipped.presets("card")))
+    return f"{found[0].card.name}: {found[0].why}" if found else ""
 
 
 def _checkpoint(header: Header) -> dict[str, Any]:
