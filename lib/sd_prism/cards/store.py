@@ -108,11 +108,11 @@ class Store:
         """
         found = []
         for action in reversed(_actions(self.folder)):
-            for file in (action / _feature(feature)).glob(f"*{ENDING}"):
+            for file in (self.folder / TRASH / action / _feature(feature)).glob(f"*{ENDING}"):
                 with contextlib.suppress(PrismError, OSError):
                     preset = _read(file)
                     if folded(preset.name) == folded(name):
-                        found.append(Version(_nanoseconds(action.name) / 1e9, preset))
+                        found.append(Version(_nanoseconds(action) / 1e9, preset))
         return found
 
     # --- changing
@@ -148,7 +148,8 @@ class Store:
         """
         with self._changing():
             aside = _new_action(self.folder, UNDONE)
-            for action in reversed([one for one in _actions(self.folder) if not one.name.endswith(UNDONE)]):
+            for name in reversed([one for one in _actions(self.folder) if not one.endswith(UNDONE)]):
+                action = self.folder / TRASH / name
                 done = [self._back(file, aside) for file in sorted(action.glob(f"*/*{ENDING}"))]
                 shutil.rmtree(action, ignore_errors=True)
                 if any(done):
@@ -164,7 +165,8 @@ class Store:
             source: the file's content, or its path.
             file_name: names presets that have no name of their own.
 
-        Raises PrismError that says what could not be read; nothing is saved then.
+        Returns them as they are in the store now. Raises PrismError that says what could not be read; nothing is saved
+        then.
         """
         from . import importers
 
@@ -172,12 +174,16 @@ class Store:
             file_name = file_name or source.name
             source = _content(source, LARGEST_IMPORT)
         taken = {feature: self._of(feature) for feature in FEATURES}
-        there, new = Presets(), Presets()
+        found, new = Presets(), Presets()
         for one in importers.read(source, file_name):
             preset = _beside(one, taken[one.feature])
-            (there if folded(preset.name) in taken[one.feature] else new).append(preset)
-            taken[one.feature][folded(preset.name)] = preset
-        return [*there, *(self.save_all(new) if new else [])]
+            if folded(preset.name) not in taken[one.feature]:
+                taken[one.feature][folded(preset.name)] = preset
+                new.append(preset)
+            found.append(preset)
+        if new:
+            self.save_all(new)
+        return [self.get(one.feature, one.name) for one in found]
 
     def export(self, presets: Iterable[Preset]) -> str:
         """One file with these presets, which `import_` reads."""
@@ -251,7 +257,7 @@ class Store:
                 with locked(self.folder / ".lock"):
                     yield
                     for action in _actions(self.folder)[:-KEPT]:
-                        shutil.rmtree(action, ignore_errors=True)
+                        shutil.rmtree(self.folder / TRASH / action, ignore_errors=True)
         except OSError as error:
             raise PrismError(f"{self.folder} cannot be changed: {error.strerror or error}") from error
 
@@ -345,18 +351,18 @@ def _sweep(folder: Path) -> None:
 # --- the trash
 
 
-def _actions(folder: Path) -> list[Path]:
-    """What was done, oldest first."""
+def _actions(folder: Path) -> list[str]:
+    """What was done, oldest first: names of folders in the trash."""
     try:
         names = [name for name in os.listdir(folder / TRASH) if re.fullmatch(rf"\d+({UNDONE})?", name)]
     except OSError:
         return []
-    return [folder / TRASH / name for name in sorted(names, key=_nanoseconds)]
+    return sorted(names, key=_nanoseconds)
 
 
 def _new_action(folder: Path, ending: str = "") -> Path:
     """The next place in the trash, later than all others even where the clock was set back."""
-    last = max((_nanoseconds(one.name) for one in _actions(folder)[-1:]), default=0)
+    last = max((_nanoseconds(one) for one in _actions(folder)[-1:]), default=0)
     return folder / TRASH / f"{max(time.time_ns(), last + 1)}{ending}"
 
 
