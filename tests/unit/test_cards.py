@@ -344,6 +344,11 @@ def test_grouped_values_are_the_flat_ones(card):
         (Preset("card", "x", {"freeu": {"b9": 1}}), 'Prism FreeU setting "b9" does not exist'),
         (Preset("card", "x", {"freeu": {"preset": "mine"}}), 'Preset "mine" does not exist'),
         (Preset("card", "x", {}, extra={"match": ["v1"]}), '"match" is .* must be names with values'),
+        (Preset("card", "x", {}, extra={"match": {"names": [3]}}), '"match.names" has .* must be a text'),
+        (Preset("card", "x", {}, extra={"not_stated": 3}), '"not_stated" is .* must be a list of texts'),
+        (Preset("card", "x", {}, extra={"link": "javascript:alert(1)"}), "is no address of a page"),
+        (Preset("card", "x", {}, extra={"licence": {"url": "data:x"}}), "is no address of a page"),
+        (Preset("card", "x", {"prompt": {"before": ["a"]}}), '"prompt" has .* must be a text'),
         (Preset("card", "x", {}, extra={"advice": {"host.cfg": 3}}), 'the advice on "host.cfg" .* two numbers'),
     ],
 )
@@ -351,6 +356,31 @@ def test_a_card_that_cannot_be_used_says_why(preset, told):
     with pytest.raises(PrismError, match=told) as error:
         Card.of(preset)
     assert str(error.value).startswith('Card "x": ')
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+PARTS = ("host", "prompt", "negative", "freeu", "namespaces", "merge", "cascade")
+KEYS = ("match", "advice", "licence", "link", "sources", "not_stated")
+NAMES = ("names", "hashes", "sha256", "metadata", "families", "steps", "preset", "enabled", "before", "url", "name")
+odd = anything | st.dictionaries(st.sampled_from(NAMES), anything, max_size=3)
+
+
+@given(
+    st.dictionaries(st.sampled_from(PARTS), odd, max_size=2), st.dictionaries(st.sampled_from(KEYS), odd, max_size=2)
+)
+def test_any_file_is_a_card_or_says_why_it_is_none(values, extra):
+    try:
+        card = Card.of(Preset("card", "odd", values, extra=extra))
+    except PrismError as error:
+        assert str(error).startswith('Card "odd": ')
+        return
+    match(Loaded("v1-5-pruned", metadata={"modelspec.title": "x"}, family="sd1"), [card])
+    current = page(prompt="a")
+    assert not changes(card, current | applied(card, current))
 
 
 def test_one_bad_card_does_not_hide_the_others(caplog):

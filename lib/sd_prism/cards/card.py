@@ -134,16 +134,16 @@ class Card:
         """The card of a preset; PrismError names the card and what cannot be used."""
         told = preset.extra
         try:
-            licence = _mapping(told.get("licence", {}), "licence")
+            licence = _texts_by_name(told.get("licence", {}), "licence")
             return cls(
                 preset,
                 MappingProxyType(flat(preset.values)),
-                _mapping(told.get("match", {}), "match"),
+                _match(told.get("match", {})),
                 {str(key): _range(key, pair) for key, pair in _mapping(told.get("advice", {}), "advice").items()},
-                (str(licence.get("name", "")), str(licence.get("url", ""))),
-                str(told.get("link", "")),
-                {str(key): str(text) for key, text in _mapping(told.get("sources", {}), "sources").items()},
-                tuple(map(str, told.get("not_stated", ()))),
+                (licence.get("name", ""), _address(licence.get("url", ""))),
+                _address(told.get("link", "")),
+                _texts_by_name(told.get("sources", {}), "sources"),
+                _texts(told.get("not_stated", []), "not_stated"),
             )
         except PrismError as error:
             raise PrismError(f'Card "{preset.name}": {error}') from error
@@ -182,7 +182,7 @@ def _checked(group: str, part: Mapping[str, Any]) -> dict[str, Value]:
     if group == "host":
         return {name: control(name).check(value, "the card") for name, value in part.items()}
     if group in SIDES:
-        return {_known(name, PLACES, f"place of the {group}"): str(text) for name, text in part.items()}
+        return {_known(name, PLACES, f"place of the {group}"): _text(text, group) for name, text in part.items()}
     panels = {panel.name: panel for panel in SET}
     return _said(panels[_known(group, ("host", *SIDES, *panels), "part of a card")], part)
 
@@ -234,6 +234,36 @@ def _known(name: str, names: Iterable[str], kind: str) -> str:
 def _mapping(given: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
         raise PrismError(f'"{where}" is {str(given)[:40]!r}; it must be names with values')
+    return given
+
+
+def _text(given: Any, where: str) -> str:
+    if not isinstance(given, str):
+        raise PrismError(f'"{where}" has {str(given)[:40]!r}; it must be a text')
+    return given
+
+
+def _texts(given: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(given, (list, tuple)):
+        raise PrismError(f'"{where}" is {str(given)[:40]!r}; it must be a list of texts')
+    return tuple(_text(one, where) for one in given)
+
+
+def _texts_by_name(given: Any, where: str) -> dict[str, str]:
+    return {name: _text(one, where) for name, one in _mapping(given, where).items()}
+
+
+def _match(given: Any) -> dict[str, Any]:
+    """How a model is recognised; what a newer version may add is left out."""
+    told = _mapping(given, "match")
+    lists = {key: _texts(told.get(key, []), f"match.{key}") for key in ("names", "hashes", "sha256", "families")}
+    return {**lists, "metadata": _texts_by_name(told.get("metadata", {}), "match.metadata")}
+
+
+def _address(given: Any) -> str:
+    """A page's address; nothing that a browser would run."""
+    if not isinstance(given, str) or not (given == "" or given.startswith(("https://", "http://"))):
+        raise PrismError(f"{str(given)[:40]!r} is no address of a page; it must begin with https://")
     return given
 
 

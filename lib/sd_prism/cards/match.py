@@ -88,7 +88,7 @@ def _bare(name: str) -> str:
 
 
 def _by_hash(loaded: Loaded, card: Card) -> str:
-    known = [str(one).casefold() for key in ("hashes", "sha256") for one in card.match.get(key, ())]
+    known = [one.casefold() for key in ("hashes", "sha256") for one in card.match.get(key, ())]
     told = {one.casefold() for one in (loaded.sha256, loaded.shorthash, loaded.sha256[:SHORT], loaded.oldhash) if one}
     found = next((one for one in known if one in told or one[:SHORT] in told), "")
     return f"its hash is {found[:SHORT]}" if found else ""
@@ -122,7 +122,7 @@ def _by_family(loaded: Loaded, card: Card) -> str:
 
 
 def _names(card: Card) -> tuple[str, ...]:
-    return tuple(str(one).casefold() for one in card.match.get("names", ()))
+    return tuple(one.casefold() for one in card.match.get("names", ()))
 
 
 def _named(name: str, patterns: Iterable[str]) -> bool:
