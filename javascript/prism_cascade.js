@@ -6,6 +6,12 @@
   const ADVISED = 128;
   const AUTOMATIC = "Automatic", COMPRESSION = 42; // defaults, which stand for what the checkpoint says
 
+  const PICTURES = '[id$="_prism_cascade_pictures"], [id$="_prism_cascade_images"], [id$="_prism_cascade_image_strength"]';
+  const unseen = () => prismSay(
+    "This checkpoint has no vision encoder, which image prompts need; put it beside it as {file} and load it again.",
+    { file: "image_encoder/model.safetensors" },
+  );
+
   let known = null; // what the server says of the loaded checkpoint
 
   const tabOf = (place) => (place.closest(PANEL)?.id.includes("_img2img_") ? "img2img" : "txt2img");
@@ -18,27 +24,35 @@
       width: find(ids.width, "input[type=number]"),
       height: find(ids.height, "input[type=number]"),
       compression: find(own("compression"), "input[type=number]"),
+      ofFile: find(own("file_compression"), "input"),
       decoder: find(own("decoder"), "input, textarea"),
     };
   };
 
-  const line = ({ width, height, compression, decoder }) => {
+  const line = ({ width, height, compression, ofFile, decoder }) => {
     if (known === null) return "";
-    if (!known.cascade) return "The loaded checkpoint is none of Stable Cascade; this panel has nothing to do.";
+    if (!known.cascade) return prismSay("The loaded checkpoint is none of Stable Cascade; this panel has nothing to do.");
     // gradio 6 draws what is under "Advanced" when it is opened first; until then it is the default.
     const [across, down, asked] = [width, height, compression ?? { value: COMPRESSION }].map((one) => Number(one?.value) || 0);
     if (!across || !down || !asked) return "";
-    const factor = asked === COMPRESSION ? known.compression : asked;
+    const factor = asked === COMPRESSION && (ofFile?.checked ?? true) ? known.compression : asked;
     const size = (by) => `${Math.floor(across / by)}x${Math.floor(down / by)}`;
     const chosen = decoder?.value && decoder.value !== AUTOMATIC ? decoder.value : known.decoder;
-    const advice = across % ADVISED || down % ADVISED ? `Sides that are multiples of ${ADVISED} are drawn best` : "";
-    return [`Stage C ${size(factor)}, stage B ${size(FINEST)}`, chosen || known.missing, advice].filter(Boolean).join(" · ");
+    const uneven = across % ADVISED || down % ADVISED;
+    const advice = uneven ? prismSay("Sides that are multiples of {side} are drawn best", { side: ADVISED }) : "";
+    const sizes = prismSay("Stage C {c}, stage B {b}", { c: size(factor), b: size(FINEST) });
+    return [sizes, chosen || known.missing, advice].filter(Boolean).join(" · ");
   };
 
-  const draw = () => document.querySelectorAll(".prism-cascade").forEach((place) => {
-    const text = line(inputs(place));
+  const write = (place, text) => {
     if (place.textContent !== text) place.textContent = text;
-  });
+  };
+  const draw = () => {
+    document.querySelectorAll(".prism-cascade").forEach((place) => write(place, line(inputs(place))));
+    const blind = Boolean(known?.cascade && !known.vision);
+    document.querySelectorAll(".prism-cascade-blind").forEach((place) => write(place, blind ? unseen() : ""));
+    document.querySelectorAll(PICTURES).forEach((one) => one.classList.toggle("prism-blind", blind));
+  };
 
   const ask = async () => {
     try {

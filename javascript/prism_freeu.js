@@ -51,7 +51,7 @@
       this.panel = panel;
       this.name = place.dataset.field;
       this.svg = node("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "prism-drawing", role: "group" });
-      this.svg.setAttribute("aria-label", place.dataset.label);
+      this.svg.setAttribute("aria-label", prismSay(place.dataset.label));
       place.replaceChildren(this.svg);
       this.drawn = "";
       this.svg.addEventListener("dblclick", (event) => this.add(this.at(event)));
@@ -144,12 +144,12 @@
       const line = [[0, points[0][1]], ...points, [1, points.at(-1)[1]]];
       const path = line.map(([position, value]) => `${xOf(position)},${yOf(value, MOST)}`).join(" ");
       this.svg.replaceChildren(
-        ...axes([0, 1, 2], MOST, ["start", "end"]),
+        ...axes([0, 1, 2], MOST, [prismSay("start"), prismSay("end")]),
         node("polyline", { points: path, class: own ? "prism-line" : "prism-line prism-derived" }),
         ...points.map(([position, value], index) => node("circle", {
           cx: xOf(position), cy: yOf(value, MOST), r: 5, tabindex: 0, role: "slider", class: "prism-point",
-          "aria-label": `point ${index + 1} of ${points.length}`,
-          "aria-valuetext": `strength ${short(value)} at ${short(position)}`,
+          "aria-label": prismSay("point {number} of {count}", { number: index + 1, count: points.length }),
+          "aria-valuetext": prismSay("strength {value} at {position}", { value: short(value), position: short(position) }),
           "aria-valuenow": value, "aria-valuemin": 0, "aria-valuemax": MOST,
         })),
       );
@@ -200,18 +200,19 @@
       this.drawn = state;
       const most = Math.max(1.5, ...lines.flat());
       const at = (gain) => yOf(clamp(gain, 0, most), most);
-      this.svg.setAttribute("aria-label", lines.map((line, i) =>
-        `Stage ${i + 1}: gain ${short(line[0])} for the mean, ${short(line[1])} for one wave, ${short(line[BINS])} for ${BINS}`
-      ).join(". "));
+      this.svg.setAttribute("aria-label", lines.map((line, i) => prismSay(
+        "Stage {stage}: gain {mean} for the mean, {one} for one wave, {most} for {count}",
+        { stage: i + 1, mean: short(line[0]), one: short(line[1]), most: short(line[BINS]), count: BINS },
+      )).join(". "));
       this.svg.replaceChildren(
-        ...axes([0, 1], most, ["mean", `${BINS} waves per picture`]),
+        ...axes([0, 1], most, [prismSay("mean"), prismSay("{count} waves per picture", { count: BINS })]),
         ...lines.map((line, i) => node("polyline", {
           class: `prism-line prism-stage-${i + 1}`,
           points: line.map((gain, bin) => `${xOf(bin, BINS)},${at(gain)}`).join(" "),
         })),
         ...lines.map((_, i) => node("text", {
           x: WIDTH - RIGHT - 4 - (2 - i) * 46, y: TOP + 8, "text-anchor": "end", class: `prism-stage-${i + 1}`,
-        }, `stage ${i + 1}`)),
+        }, prismSay("stage {stage}", { stage: i + 1 }))),
       );
     }
   }

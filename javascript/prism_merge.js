@@ -14,7 +14,10 @@
   const STEP = 0.05, FINE = 0.01, COARSE = 0.2;
   const GAPS = ["IN00", "M00", "OUT00", "TIME_EMBED", "LABEL_EMB", "EMBED", "OUT", "VAE"];
   const SHORT = { TIME_EMBED: "TIME", LABEL_EMB: "LABEL", CLIP_EMB: "CLIP", OUT: "LAST", BASE: "TEXT" };
-  const MEANING = { TIME_EMBED: "time embedding", LABEL_EMB: "size embedding", OUT: "last layers", BASE: "text encoder" };
+  const meaning = (label) => ({
+    TIME_EMBED: prismSay("time embedding"), LABEL_EMB: prismSay("size embedding"), OUT: prismSay("last layers"),
+    BASE: prismSay("text encoder"),
+  })[label];
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const made = (name, className, attributes = {}) => {
@@ -68,10 +71,10 @@
       if (!answer.ok) throw new Error(given.detail ?? answer.statusText);
       const { title, blocks: sizes, spine, presets, own = {}, memory } = given;
       Object.assign(facts, { known: { blocks: Object.keys(sizes), spine, presets, own }, sizes });
-      facts.said = [`${title}, ${spine.length} blocks`, ...memory].join(" · ");
+      facts.said = [prismSay("{model}, {count} blocks", { model: title, count: spine.length }), ...memory].join(" · ");
       drawMenu(presets);
     } catch (error) {
-      facts.said = `The loaded model's blocks are not known: ${error.message}`;
+      facts.said = prismSay("The loaded model's blocks are not known: {reason}", { reason: error.message });
     }
   };
   const load = async () => {
@@ -106,11 +109,13 @@
       this.tips = JSON.parse(place.dataset.tips);
       this.state = made("span", "prism-merge-state");
       this.value = made("output", "prism-merge-value");
-      this.without = button("A/B", "Off and on: the merge strength goes to 0, and back to what it was", () => this.toggle());
-      this.undo = button("Reset", "Every block as the preset or the ratio has it", () => this.put(shared.plain(this.fields)));
-      this.own = made("select", "prism-merge-button", { title: "Presets from your own files", "aria-label": "Own presets" });
+      this.without = button("A/B", prismSay("Off and on: the merge strength goes to 0, and back to what it was"), () => this.toggle());
+      this.undo = button(prismSay("Reset"), prismSay("Every block as the preset or the ratio has it"), () => this.put(shared.plain(this.fields)));
+      this.own = made("select", "prism-merge-button", {
+        title: prismSay("Presets from your own files"), "aria-label": prismSay("Own presets"),
+      });
       this.own.addEventListener("change", () => this.put({ ...this.fields, weights: this.own.value }));
-      this.row = made("div", "prism-bars", { role: "group", "aria-label": "Weight of model B in each block" });
+      this.row = made("div", "prism-bars", { role: "group", "aria-label": prismSay("Weight of model B in each block") });
       this.facts = made("div", "prism-merge-facts");
       const head = made("div", "prism-merge-head");
       head.append(this.state, this.value, this.own, this.without, this.undo);
@@ -259,7 +264,7 @@
     build() {
       this.bars = this.labelled.map((label, i) => {
         const bar = made("div", GAPS.includes(label) ? "prism-bar prism-bar-first" : "prism-bar", {
-          role: "slider", "aria-orientation": "vertical", "aria-label": MEANING[label] ? `${label}, ${MEANING[label]}` : label,
+          role: "slider", "aria-orientation": "vertical", "aria-label": meaning(label) ? `${label}, ${meaning(label)}` : label,
           tabindex: i ? -1 : 0,
         });
         const track = made("div", "prism-track"), name = made("span", "prism-bar-name", { "aria-hidden": true });
@@ -280,7 +285,8 @@
       bar.setAttribute("aria-valuemin", low);
       bar.setAttribute("aria-valuemax", high);
       bar.setAttribute("aria-valuenow", shared.round(level));
-      bar.title = `${name}${size}${follows && label !== BASE ? `; goes along with ${shared.leader(label, facts.model)}` : ""}`;
+      const leader = follows && label !== BASE && prismSay("goes along with {block}", { block: shared.leader(label, facts.model) });
+      bar.title = `${name}${size}${leader ? `; ${leader}` : ""}`;
       bar.classList.toggle("prism-bar-follows", Boolean(follows));
       const from = (Math.min(level, 0) - low) / (high - low), height = Math.max(Math.abs(level) / (high - low), THIN);
       bar.querySelector(".prism-fill").style.transform = `translateY(${-from * 100}%) scaleY(${height})`;
@@ -315,9 +321,8 @@
 
     remark(fields, problem) {
       const off = Number.parseFloat(valueOf(this.panel, "strength")) === 0;
-      const whose = fields.weights.trim() in facts.model.own ? fields.weights : fields.weights.trim() ? "Your own weights" : fields.preset === FLAT ? "The ratio in every block" : fields.preset;
-      const none = !valueOf(this.panel, "model").trim() && "No model B is chosen yet";
-      this.state.textContent = problem || none || (off ? "Strength 0: the loaded model alone" : whose);
+      const none = !valueOf(this.panel, "model").trim() && prismSay("No model B is chosen yet");
+      this.state.textContent = problem || none || (off ? prismSay("Strength 0: the loaded model alone") : this.whose(fields));
       this.place.classList.toggle("prism-merge-wrong", Boolean(problem));
       this.place.classList.toggle("prism-merge-off", off);
       this.facts.textContent = this.facts.title = facts.said;
@@ -328,12 +333,19 @@
       this.without.setAttribute("aria-pressed", off);
     }
 
+    // In words, what the weights come from.
+    whose({ weights, preset }) {
+      if (weights.trim() in facts.model.own) return weights;
+      if (weights.trim()) return prismSay("Your own weights");
+      return preset === FLAT ? prismSay("The ratio in every block") : preset;
+    }
+
     // The menu of the user's own presets, where there are some.
     offer(chosen) {
       const names = ["", ...Object.keys(facts.model.own)];
       this.own.hidden = names.length === 1;
       if (this.own.length !== names.length) {
-        this.own.replaceChildren(...names.map((name) => new Option(name || "Own presets", name)));
+        this.own.replaceChildren(...names.map((name) => new Option(name || prismSay("Own presets"), name)));
       }
       this.own.value = names.includes(chosen) ? chosen : "";
     }
@@ -363,7 +375,7 @@
       ["model", "ratio", "preset", "strength", ...TEXTS].forEach((name) => watch(inputOf(panel, name), soon));
       Object.entries(tips).forEach(([name, text]) => {
         const field = fieldOf(panel, name);
-        if (field && !field.title) field.title = text;
+        if (field && !field.title) field.title = prismSay(text);
       });
     });
     drawings.forEach((bars, place) => (place.isConnected ? bars.draw() : drawings.delete(place)));

@@ -2,9 +2,10 @@
 // It mirrors the text and never writes it, but for a correction that is clicked.
 (() => {
   const shared = (globalThis.prismNamespaces ??= {});
-  const PLACES = {
-    end: "said at the end of the prompt", negative: "said in the negative prompt", drop: "not said to this model",
-  };
+  const placeOf = (said) => ({
+    end: prismSay("said at the end of the prompt"), negative: prismSay("said in the negative prompt"),
+    drop: prismSay("not said to this model"),
+  })[said?.place];
 
   // Whether a tag becomes something else; one that is said as it stands needs no second text.
   const changed = ({ namespace, value, said }) =>
@@ -12,7 +13,7 @@
 
   // A tag in words, for a tooltip.
   const told = (tag) => {
-    const { written, value, said } = tag, place = PLACES[said?.place];
+    const { written, value, said } = tag, place = placeOf(said);
     return `${written}:${value}${changed(tag) ? ` → ${said.text}` : ""}${place ? ` (${place})` : ""}`;
   };
 
@@ -23,7 +24,7 @@
     // Calls `select(span)` and `correct(lint)` of `box` when a chip or a correction is clicked.
     constructor(block, box) {
       this.box = box;
-      this.row = shared.made("div", { class: "prism-chips", role: "group", "aria-label": "Tags of this prompt" });
+      this.row = shared.made("div", { class: "prism-chips", role: "group", "aria-label": prismSay("Tags of this prompt") });
       this.row.hidden = true;
       [this.items, this.looks] = [[], []];
       block.append(this.row);
@@ -74,8 +75,9 @@
     }
 
     lint(lint) {
-      const text = this.button("prism-lint-text", "Show the place", (item) => this.box.select(item), lint.message);
-      const fix = lint.fix && this.button("prism-lint-fix", `Write ${lint.fix}`, (item) => this.box.correct(item), "Correct");
+      const text = this.button("prism-lint-text", prismSay("Show the place"), (item) => this.box.select(item), lint.message);
+      const title = lint.fix && prismSay("Write {text}", { text: lint.fix });
+      const fix = title && this.button("prism-lint-fix", title, (item) => this.box.correct(item), prismSay("Correct"));
       return shared.made("span", { class: "prism-lint" }, text, ...(fix ? [fix] : []));
     }
   }

@@ -36,7 +36,7 @@
 
   class Popup {
     constructor() {
-      this.list = made("ul", { id: "prism_namespaces_popup", class: "prism-popup", role: "listbox", "aria-label": "Completions" });
+      this.list = made("ul", { id: "prism_namespaces_popup", class: "prism-popup", role: "listbox", "aria-label": prismSay("Completions") });
       this.box = null;
       this.list.addEventListener("mousedown", (event) => { // before the box loses its focus
         event.preventDefault();
