@@ -153,7 +153,7 @@ def sparse(panel: Panel, values: Mapping[str, Any], where: str) -> dict[str, Any
 
 def checked_name(name: str, where: str) -> str:
     """A preset's name as a person would have written it; PrismError says why it is none."""
-    text = " ".join(unicodedata.normalize("NFC", name).split(" ")).strip()
+    text = unicodedata.normalize("NFC", name).strip()
     for wrong, why in (
         (not any(one.isprintable() and not one.isspace() for one in text), "it is empty"),
         (any(unicodedata.category(one) in UNSEEN for one in text), "it has characters that cannot be seen"),
@@ -166,7 +166,7 @@ def checked_name(name: str, where: str) -> str:
 
 def folded(name: str) -> str:
     """Names that are the same to a reader are equal in this form."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 def parse(text: str, where: str) -> Any:

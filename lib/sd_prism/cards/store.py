@@ -106,9 +106,9 @@ class Store:
 
         To have one back, save it.
         """
-        found = []
+        found, part = Versions(), _feature(feature)
         for action in reversed(_actions(self.folder)):
-            for file in (self.folder / TRASH / action / _feature(feature)).glob(f"*{ENDING}"):
+            for file in (self.folder / TRASH / action / part).glob(f"*{ENDING}"):
                 with contextlib.suppress(PrismError, OSError):
                     preset = _read(file)
                     if folded(preset.name) == folded(name):
