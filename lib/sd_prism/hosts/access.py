@@ -1,4 +1,4 @@
-"""Who may have files written over HTTP: those who may use the webui's own API."""
+"""Who may use the routes: reading whoever has the webui's page, writing whoever may use the webui's own API."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ class NotJsonType(Refused):
     status = 415
 
 
+async def check_page(request: Request) -> None:
+    """Raises Refused for a request that must not read what only users of the page may see."""
+    options = shared.cmd_opts
+    if not (options.gradio_auth or getattr(options, "gradio_auth_path", None)) or _has_logged_in(request):
+        return
+    if not (options.api_auth and await _is_known(request, options.api_auth)):
+        raise NotKnown("The webui's page has a password; log in there, or send one of --api-auth by HTTP Basic")
+
+
 async def check(request: Request) -> None:
     """Raises Refused for a request that must not write."""
     options = shared.cmd_opts
@@ -44,6 +53,12 @@ async def check(request: Request) -> None:
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise NotJsonType(f'Content-Type is "{kind[:40]}"; send application/json')
+
+
+def _has_logged_in(request: Request) -> bool:
+    """Whether the browser has a cookie that the webui's page gave to a user of its own."""
+    users = getattr(request.app, "tokens", {})
+    return any(name.startswith("access-token") and value in users for name, value in request.cookies.items())
 
 
 async def _is_known(request: Request, users: str) -> bool:

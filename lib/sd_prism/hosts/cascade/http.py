@@ -19,15 +19,16 @@ from PIL import Image, PngImagePlugin
 from starlette.concurrency import run_in_threadpool
 
 from ...errors import PrismError, UnknownName
+from ...settings import CASCADE
 from .. import access, routes
-from ..routes import Refused, answered, body_of, fields_of, problem
+from ..routes import TEXT, Refused, Route, answered, body_of, fields_of, problem
 from ..webui import loaded_model
 from . import again, decoding
 from .job import own_compression
 from .latents import read
 from .previews import is_cascade
 
-PREFIX = "/prism/v1/cascade"
+PREFIX = f"{routes.ROOT}/cascade"
 EXAMPLE = '{"tab": "txt2img", "steps": 20}'
 OWN = ("tab", "latents", "picture", "save_images")  # of a request; the rest are settings
 TABS = ("txt2img", "img2img")
@@ -58,7 +59,9 @@ def add_routes(app: FastAPI) -> None:
             return problem(error.status, error)
         return await run_in_threadpool(answered, lambda: decoded(given))
 
-    routes.add(app, PREFIX, (("model", model, "GET"), ("decode", decode, "POST")))
+    own = {"tab": TEXT, "latents": TEXT, "picture": {"type": "integer"}, "save_images": {"type": "boolean"}}
+    body = own | CASCADE.schema()["properties"]
+    routes.add(app, PREFIX, (Route("model", model), Route("decode", decode, "POST", body=body, writes=True)))
 
 
 def loaded() -> dict[str, Any]:
@@ -68,8 +71,10 @@ def loaded() -> dict[str, Any]:
         "decoder": "",
         "missing": "",
         "loads": decoding.decoding.loaded,
+        "vision": False,
     }
     if found["cascade"]:
+        found["vision"] = loaded_model().has_vision
         info = loaded_model().sd_checkpoint_info
         found["compression"] = own_compression(info)
         try:

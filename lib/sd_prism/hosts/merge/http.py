@@ -30,13 +30,13 @@ from ...merge.recipe import LOADED, Recipe
 from ...settings import MERGE
 from ...settings.merge import recipe_of
 from .. import access, routes
-from ..routes import Refused, answered, body_of, fields_of, problem
+from ..routes import TEXT, Refused, Route, answered, body_of, fields_of, problem
 from ..webui import loaded_model
 from . import models
 
 log = logging.getLogger("prism")
 
-PREFIX = "/prism/v1/merge"
+PREFIX = f"{routes.ROOT}/merge"
 EXAMPLE = '{"name": "half", "model": "neon", "ratio": 0.5}'
 
 
@@ -86,8 +86,18 @@ def add_routes(app: FastAPI) -> None:
         """How far the file is."""
         return JSONResponse(vars(baking))
 
-    named = (("model", model, "GET"), ("presets", presets, "GET"), ("bake", start, "POST"), ("bake", progress, "GET"))
-    routes.add(app, PREFIX, named)
+    count = {"type": "integer", "minimum": 1, "maximum": 99}
+    body = {"name": TEXT, "dtype": TEXT} | MERGE.schema()["properties"]
+    routes.add(
+        app,
+        PREFIX,
+        (
+            Route("model", model),
+            Route("presets", presets, query={"count": count}),
+            Route("bake", start, "POST", body=body, required=["name"], writes=True),
+            Route("bake", progress),
+        ),
+    )
 
 
 def loaded() -> dict[str, Any]:

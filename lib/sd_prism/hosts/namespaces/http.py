@@ -21,11 +21,12 @@ from ...namespaces import json_form, lexicon
 from ...namespaces.lexicon import Entry, Lexicon, Shelf
 from ...namespaces.registry import Namespace, Registry
 from ...namespaces.render import Options, render_pair
+from ...settings import NAMESPACES
 from .. import routes
-from ..routes import Refused, answered, body_of, fields_of, problem
+from ..routes import OBJECT, TEXT, Refused, Route, answered, body_of, fields_of, problem
 from . import rendering
 
-PREFIX = "/prism/v1/namespaces"
+PREFIX = f"{routes.ROOT}/namespaces"
 MOST = 200  # completions
 EXAMPLE = '{"prompt": "species:seal"}'
 SHIPPED = Path(lexicon.__file__).with_name("data") / "lexicon"
@@ -92,7 +93,19 @@ def add_routes(app: FastAPI, service: Service) -> None:
             return problem(error.status, error)
         return await run_in_threadpool(answered, lambda: rendered(service, given))
 
-    routes.add(app, PREFIX, (("registry", registry, "GET"), ("complete", complete, "GET"), ("render", render, "POST")))
+    asked = {name: NAMESPACES[name].schema() for name in ("dialect", "sets")} | {"tab": TEXT}
+    typed = {"namespace": TEXT, "typed": TEXT, "limit": {"type": "integer", "minimum": 1, "maximum": MOST}}
+    texts = {"prompt": TEXT, "negative": TEXT, "target": TEXT}
+    body = texts | NAMESPACES.schema()["properties"]
+    routes.add(
+        app,
+        PREFIX,
+        (
+            Route("registry", registry, query=asked),
+            Route("complete", complete, query=typed | asked, answer={"type": "array", "items": OBJECT}),
+            Route("render", render, "POST", body=body),
+        ),
+    )
 
 
 def settings_of(request: Request) -> dict[str, Any]:
