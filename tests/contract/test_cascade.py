@@ -10,13 +10,14 @@ import time
 
 import pytest
 from contract.hosts import Picture
-from contract.jobs import JOB, difference, inpainting, wishing
+from contract.jobs import JOB, difference, encoded, half_mask, inpainting, start_picture, wishing
 from PIL import Image
 from sd_prism.miniatures import MINI_V1
 from sd_prism.settings import CASCADE
-from unit.cascade_files import decoder_tensors, random_state, tiny_main, write
+from unit.cascade_files import METADATA, decoder_tensors, main_tensors, random_state, tiny_main, write
 
-MAIN, DECODER, OTHER, BLIND = "tiny-main", "tiny-decoder", "other-decoder", "blind-main"
+MAIN, DECODER, OTHER, BLIND, FINE = "tiny-main", "tiny-decoder", "other-decoder", "blind-main", "fine-main"
+PARTS = ("stage_c", "text", "previewer", "effnet", "vision")
 GRID = "x/y/z plot"
 PIXELS = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Lanczos", "denoising_strength": 0.6}
 SIZES = [(64, 64), (136, 72), (200, 96), (88, 176)]
@@ -62,8 +63,10 @@ def facts(host):
 def furnished(host):
     """The host with Cascade's files, and one of them chosen as checkpoint until the last test."""
     place = host.data.parent / "checkpoints" if host.name != "studio" else host.data / "models" / "Stable-diffusion"
-    tiny_main(place / f"{MAIN}.safetensors", parts=("stage_c", "text", "previewer", "effnet"))
-    tiny_main(place / f"{BLIND}.safetensors", parts=("stage_c", "text", "previewer"))
+    tiny_main(place / f"{MAIN}.safetensors", parts=PARTS)
+    tiny_main(place / f"{BLIND}.safetensors", parts=PARTS[:3])
+    states = {part: random_state(part) for part in PARTS[:3]}
+    write(place / f"{FINE}.safetensors", main_tensors(states), {**METADATA, "prism.cascade.compression": "32"})
     decoder(place / f"{DECODER}.safetensors", 1)
     decoder(place / f"{OTHER}.safetensors", 9)
     host.post("/sdapi/v1/refresh-checkpoints")
@@ -116,6 +119,55 @@ def test_a_batch_is_its_pictures_by_seed(host):
     assert close(together, [draw(host, QUICK, seed=seed) for seed in seeds])
 
 
+def test_the_default_compression_can_be_had_against_the_files_own(host, plain):
+    fine = {"override_settings": {"sd_model_checkpoint": FINE}}
+    own = draw(host, {"decoder": DECODER}, **fine)
+    forced = draw(host, {"decoder": DECODER, "file_compression": False}, **fine)
+    assert "compression=32" in own.infotext and forced.pixels == plain.pixels != own.pixels
+
+
+def test_pictures_are_followed_beside_the_prompt(host, plain):
+    one, two = encoded(start_picture()), encoded(half_mask())
+    alone, both = draw(host, {"images": one}), draw(host, {"images": [one, two]})
+    weak = draw(host, {"images": one, "image_strength": 0.5})
+    assert len({plain.pixels, alone.pixels, both.pixels, weak.pixels}) == 4
+    assert draw(host, {"images": one, "image_strength": 0}).pixels == plain.pixels
+    assert weak.pixels == draw(host, {"images": f"{one}:0.5"}).pixels
+    for made in (both, weak):
+        assert host.draw({"infotext": made.infotext, "script_name": None})[0].pixels == made.pixels
+    assert again(host, steps=2, images="")[0].pixels == draw(host, {**QUICK, "images": f"{one}:0.5"}).pixels
+
+
+def test_pictures_go_with_every_prompt_of_a_batch_and_every_sampler(host):
+    given, prompt = {**QUICK, "images": encoded(start_picture())}, "a fish AND a shark :0.5"
+    settings = {"return_grid": False, "batch_cond_uncond": False}
+    together = host.draw(asked(given, prompt=prompt, batch_size=2, override_settings=settings))
+    assert close(together, [draw(host, given, prompt=prompt, seed=seed) for seed in (1, 2)])
+    for sampler in ("DDIM", "DPM++ 2M"):
+        assert draw(host, given, sampler_name=sampler).pixels != draw(host, QUICK, sampler_name=sampler).pixels
+
+
+def test_a_picture_that_cannot_be_followed_is_told(host, plain):
+    blind = {"override_settings": {"sd_model_checkpoint": BLIND}}
+    for given, fields, said in (
+        ({"images": "0123456789ab"}, {}, "0123456789ab is not here"),
+        ({"images": encoded(start_picture()), "decoder": DECODER}, blind, "no vision encoder"),
+    ):
+        made = draw(host, given, **fields)
+        assert made.pixels == plain.pixels and said in made.infotext and "images=" not in made.infotext
+
+
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "DDIM"])
+def test_guidance_of_stage_c_is_rescaled(host, sampler):
+    high = {"sampler_name": sampler, "cfg_scale": 12}
+    half, whole = (draw(host, {**QUICK, "rescale_c": share}, **high) for share in (0.5, 1))
+    assert len({draw(host, QUICK, **high).pixels, half.pixels, whole.pixels}) == 3
+    assert "rescale_c=0.5" in half.infotext
+    settings = {"return_grid": False}
+    together = host.draw(asked({**QUICK, "rescale_c": 1}, **high, batch_size=2, override_settings=settings))
+    assert close(together, [whole, draw(host, {**QUICK, "rescale_c": 1}, **high, seed=2)])
+
+
 def test_the_decoder_has_its_own_settings(host, plain):
     given = (
         {"steps": 4},
@@ -164,6 +216,24 @@ def test_decoders_are_read_once(host):
     draw(host, seed=2)
     again(host, steps=2)
     assert facts(host)["loads"] == before
+
+
+def test_a_decoder_leaves_with_a_model_that_the_host_had_kept(host):
+    """Such a model is not loaded again."""
+    limit = "sd_checkpoints_limit"
+    known = host.get("/sdapi/v1/options").get(limit)
+    if known is not None:
+        host.post("/sdapi/v1/options", {limit: 2})
+    try:
+        for _ in range(2):
+            draw(host)
+            before = facts(host)["loads"]
+            host.draw({**JOB, "override_settings": {"sd_model_checkpoint": MINI_V1.name}})
+            draw(host)
+            assert facts(host)["loads"] == before + 1
+    finally:
+        if known is not None:
+            host.post("/sdapi/v1/options", {limit: known})
 
 
 def test_one_picture_of_a_batch_may_be_decoded_again(host):
