@@ -138,7 +138,7 @@ def break_next_step():
         handle.remove()
         raise RuntimeError("on purpose, in the job")
 
-    handle = shared.sd_model.model.diffusion_model.register_forward_pre_hook(stop)
+    handle = parts()[0].register_forward_pre_hook(stop)
 
 
 def nest(p, processed):
@@ -226,12 +226,22 @@ def count(prompt: str = Body(...), style: str = Body(""), positive: bool = Body(
     return ui.update_token_counter(prompt, 20, [style] if style else [], is_positive=positive)
 
 
+def parts():
+    """The loaded model's UNet, VAE and text encoders, as far as there are any yet."""
+    model, own = shared.sd_model, getattr(shared.sd_model, "forge_objects", None)
+    if own is not None:
+        return [own.unet.model.diffusion_model, own.vae.first_stage_model, own.clip.cond_stage_model]
+    if not hasattr(model, "model"):  # a webui that loads none before the first job
+        return []
+    texts = model.cond_stage_model
+    texts = [one.model for one in texts.encoders] if hasattr(texts, "encoders") else [texts]
+    return [model.model.diffusion_model, model.first_stage_model, *texts]
+
+
 def weights():
     """A hash of every weight of the loaded model, networks and all; fp8 and the like by their bytes."""
-    model, found = shared.sd_model, hashlib.sha256()
-    texts = [one.model for one in getattr(model.cond_stage_model, "encoders", ())]
-    parts = [model] if hasattr(model, "state_dict") else [model.model.diffusion_model, model.first_stage_model, *texts]
-    for part in parts:
+    found = hashlib.sha256()
+    for part in parts():
         for name, tensor in sorted(part.named_parameters()):
             data = tensor.detach().cpu().contiguous()
             found.update(name.encode() + data.view(torch.uint8).numpy().tobytes())
@@ -255,8 +265,8 @@ KINDS = ("is_sd1", "is_sd2", "is_sdxl", "is_ssd", "is_sd3", "is_cascade")
 def state():
     """What Prism has done to the host, in numbers."""
     gc.collect()
-    unet = shared.sd_model.model.diffusion_model
-    hooks = [len(one._forward_pre_hooks) + len(one._forward_hooks) for one in unet.modules()]
+    modules = [one for unet in parts()[:1] for one in unet.modules()]
+    hooks = [len(one._forward_pre_hooks) + len(one._forward_hooks) for one in modules]
     callbacks = [one for found in script_callbacks.callback_map.values() for one in found]
     axes = [
         option.label

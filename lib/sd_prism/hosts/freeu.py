@@ -13,7 +13,7 @@ from .. import infotext
 from ..errors import PrismError
 from ..freeu import others
 from ..settings import FREEU, Value
-from . import model
+from . import model, presets
 from .progress import progress, steps_taken
 from .undo import undo
 from .webui import PanelHost, family, log
@@ -60,7 +60,9 @@ def register() -> None:
 def ui(script: Any) -> list[Any]:
     from ..panels import freeu, measurement
 
-    return host.drawn(script, lambda: freeu.build(script.elem_id, lambda: measurement.html(measurements)))
+    return host.drawn(
+        script, lambda: freeu.build(script.elem_id, presets.store, lambda: measurement.html(measurements))
+    )
 
 
 def process(p: Any, args: Sequence[object]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from modules import script_callbacks, shared
 
+from . import model
+
 LAST = 1 - 1e-6  # a run has not ended before its last call has
 
 
@@ -24,7 +26,7 @@ class Progress:
     def register(self) -> None:
         script_callbacks.on_cfg_denoiser(self.before_call)
         script_callbacks.on_cfg_after_cfg(self.after_call)
-        script_callbacks.on_model_loaded(lambda model: self.begin_pass())  # a denoiser holds on to its model
+        script_callbacks.on_model_loaded(lambda loaded: self.begin_pass())  # a denoiser holds on to its model
 
     def begin_batch(self) -> None:
         self.calls = 0
@@ -50,7 +52,7 @@ class Progress:
         """Where ln(sigma) stands between the model's largest (0) and smallest (below 1)."""
         if self._params is None:
             return 0.0
-        alphas = shared.sd_model.alphas_cumprod
+        alphas = model.alphas_cumprod(shared.sd_model)
         level = float(self._params.sigma.flatten()[0])
         if hasattr(self._params.denoiser, "alphas"):  # timestep samplers pass t instead
             level = _sigma(float(alphas[round(min(max(level, 0), len(alphas) - 1))]))

@@ -16,7 +16,7 @@ from .. import infotext
 from ..errors import PrismError
 from ..settings import Field, Panel, Value
 from . import controls as page
-from . import options
+from . import options, presets
 from .undo import undo
 
 log = logging.getLogger("prism")
@@ -76,6 +76,7 @@ class PanelHost:
         Cells of an X/Y/Z grid share one infotext dictionary, so our keys go first.
         """
         self.forget(p)
+        presets.refresh()
         try:
             values = self._values(p, self.arguments(p, args), family)
         except PrismError as error:
@@ -131,6 +132,7 @@ class PanelHost:
         options.register()
 
     def _add_axes(self) -> None:
+        presets.refresh()
         grid = _xyz_grid()
         if grid is None:
             return
@@ -145,7 +147,11 @@ class PanelHost:
         """What the grid's menu of values offers."""
         if isinstance(one.default, bool):
             return lambda: ["true", "false"]
-        return (lambda: list(self.panel[one.name].choices)) if one.choices else None
+        return (lambda: self._menu(one.name)) if one.choices else None
+
+    def _menu(self, name: str) -> list[str]:
+        presets.refresh()
+        return list(self.panel[name].choices)
 
     def _apply(self, one: Field) -> Callable[[Any, Any, Any], None]:
         def apply(p: Any, x: object, xs: object) -> None:
