@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sd_prism.cards import Preset, Store
-from sd_prism.cards.card import HOST, SET, SIDES, Card, cards_of, control, flat, grouped, label, of_infotext
+from sd_prism.cards.card import HOST, SET, SIDES, Card, cards_of, control, flat, label, of_infotext
 from sd_prism.cards.change import applied, changes, joined
 from sd_prism.cards.match import Loaded, match
 from sd_prism.cards.schema import schema
@@ -326,11 +326,6 @@ def test_a_part_that_names_a_preset_sets_what_that_sets_and_one_by_value_the_who
     assert by_value["freeu.b1"] == 1.2 and {key[6:] for key in by_value} == {"enabled", "preset", *FREEU.kept}
     assert flat({"freeu": {"enabled": False, "b1": 1.2}}) == {"freeu.enabled": False}
     assert {key[6:] for key in flat({"merge": {"model": "neon", "preset": "GRAD_V"}})} == {"enabled", *MERGE.kept}
-
-
-@every_card
-def test_grouped_values_are_the_flat_ones(card):
-    assert flat(grouped(card.values)) == {**flat(grouped(card.values)), **card.values}
 
 
 @pytest.mark.parametrize(

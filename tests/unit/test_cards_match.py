@@ -3,7 +3,7 @@
 import pytest
 from sd_prism.cards import Preset
 from sd_prism.cards.card import Card, cards_of
-from sd_prism.cards.match import Loaded, known_by, match, plain
+from sd_prism.cards.match import Loaded, match, plain
 from sd_prism.cards.shipped import presets
 
 CARDS = cards_of(presets("card"))
@@ -154,6 +154,16 @@ def test_the_files_own_words_tell_a_renamed_file():
     assert told == (S3D, 'the file calls itself "Baka-Diffusion S3D"', True)
 
 
+def test_a_card_may_name_words_of_the_file():
+    mine = Card.of(Preset("card", "Mine", {}, extra={"match": {"metadata": {"ss_tag": "My Mix*"}}}))
+    assert best(Loaded("x", metadata={"ss_tag": "my-mix v3"}), [mine]) == (
+        "Mine",
+        'the file calls itself "my-mix v3"',
+        True,
+    )
+    assert best(Loaded("my mix", metadata={"ss_tag": "other"}), [mine]) is None
+
+
 def test_what_was_made_from_a_model_is_a_guess():
     metadata = {"ss_sd_model_name": "sygil-diffusion-v0.1.ckpt"}
     assert best(Loaded("mine", metadata=metadata, family="sd1")) == (
@@ -170,10 +180,15 @@ def test_the_users_own_card_comes_first_where_both_fit():
 
 def test_a_card_for_this_very_checkpoint_is_found_again():
     loaded = Loaded("My Mix v2-fp16.safetensors [0123456789]", shorthash="0123456789", family="sd1")
-    mine = Card.of(Preset("card", "Mine", {}, families=("sd1",), extra={"match": known_by(loaded)}))
+    mine = Card.of(Preset("card", "Mine", {}, families=("sd1",), extra={"match": {"names": [plain(loaded.name)]}}))
     assert best(loaded, [*CARDS, mine])[0] == "Mine"
     assert best(Loaded("my_mix_v2.ckpt"), [mine])[1] == 'it is named "my_mix_v2"'
     assert best(Loaded("my_mix_v3.ckpt"), [mine]) is None
+
+
+def test_a_name_may_be_written_as_the_file_has_it():
+    mine = Card.of(Preset("card", "Mine", {}, extra={"match": {"names": ["My-Mix [S3D]_v2", "*"]}}))
+    assert best(Loaded("my mix[s3d] v2-fp16.safetensors"), [mine])[0] == "Mine" and best(Loaded(""), [mine]) is None
 
 
 @pytest.mark.parametrize(

@@ -169,15 +169,6 @@ def flat(groups: Mapping[str, Any]) -> dict[str, Value]:
     return found
 
 
-def grouped(values: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
-    """Flat values as a card's file groups them: `flat` the other way."""
-    found: dict[str, dict[str, Value]] = {}
-    for key, value in values.items():
-        group, _, name = key.partition(".")
-        found.setdefault(group, {})[name] = value
-    return found
-
-
 def _checked(group: str, part: Mapping[str, Any]) -> dict[str, Value]:
     if group == "host":
         return {name: control(name).check(value, "the card") for name, value in part.items()}

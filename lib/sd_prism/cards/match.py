@@ -68,17 +68,15 @@ def match(loaded: Loaded, cards: Iterable[Card]) -> list[Match]:
     return [one for *_, one in sorted(found, key=lambda entry: entry[:2])]
 
 
-def known_by(loaded: Loaded) -> dict[str, list[str]]:
-    """The "match" of a new card for this very checkpoint."""
-    told = {"names": plain(loaded.name), "hashes": loaded.shorthash or loaded.oldhash, "sha256": loaded.sha256}
-    return {key: [one] for key, one in told.items() if one}
-
-
 def plain(name: str) -> str:
     """A name's letters and digits alone, small, without folders, ending, hash and words for a format."""
-    folded = unicodedata.normalize("NFKD", _bare(name).casefold())
-    squeezed = "".join(letter for letter in folded if letter.isalnum())
+    squeezed = _squeezed(_bare(name))
     return FORMAT.sub("", squeezed) or squeezed
+
+
+def _squeezed(text: str, kept: str = "") -> str:
+    folded = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in folded if letter.isalnum() or letter in kept)
 
 
 def _bare(name: str) -> str:
@@ -95,10 +93,11 @@ def _by_hash(loaded: Loaded, card: Card) -> str:
 
 
 def _by_title(loaded: Loaded, card: Card) -> str:
-    wanted = {key: [plain(text)] for key, text in card.match.get("metadata", {}).items()}
+    wanted = card.match.get("metadata", {})
     for key in dict.fromkeys((*wanted, *OWN_TITLES)):
         title = str(loaded.metadata.get(key) or "")
-        if title and _named(title, (*wanted.get(key, ()), *_names(card))) and _may_be(loaded, card):
+        names = (wanted[key],) if key in wanted else _names(card)
+        if _named(title, names) and _may_be(loaded, card):
             return f'the file calls itself "{title}"'
     return ""
 
@@ -122,11 +121,19 @@ def _by_family(loaded: Loaded, card: Card) -> str:
 
 
 def _names(card: Card) -> tuple[str, ...]:
-    return tuple(one.casefold() for one in card.match.get("names", ()))
+    return card.match.get("names", ())
 
 
 def _named(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(plain(name), pattern) for pattern in patterns)
+    """Whether a name is one of these, written in whatever way, or fits one with `*`, `?` or `[...]` in it."""
+    form = plain(name)
+    return bool(form) and any(form == plain(one) or fnmatchcase(form, _pattern(one)) for one in patterns)
+
+
+def _pattern(text: str) -> str:
+    """A pattern for names in their plain form."""
+    parts = re.split(r"(\[[^\]]*\])", text.casefold())
+    return "".join(part if part.startswith("[") else _squeezed(part, "*?") for part in parts)
 
 
 def _may_be(loaded: Loaded, card: Card) -> bool:
