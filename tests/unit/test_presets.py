@@ -60,6 +60,24 @@ def test_every_built_in_round_trips_through_the_infotext_and_the_api(preset):
     assert panel.read(json.loads(json.dumps(by_name))) == by_name
 
 
+@pytest.mark.parametrize("preset", OF_PANELS, ids=lambda one: f"{one.feature}-{one.name}")
+def test_every_built_in_round_trips_through_a_cell_of_a_grid(preset):
+    panel = panel_of(preset.feature)
+    other = next(name for name in panel.presets if name != preset.name)
+    cell = panel.over(panel.read({"preset": other}), {"preset": preset.name})
+    assert cell == panel.read({"preset": preset.name})
+    assert panel.over(cell, {"preset": other}) == panel.read({"preset": other})
+
+
+@pytest.mark.parametrize("name", MERGE["preset"].choices)
+def test_every_block_preset_round_trips_through_file_infotext_dict_and_cell(name, store):
+    values = MERGE.read({"preset": name, "model": "b"})
+    assert infotext.loads(MERGE, infotext.dumps(MERGE, values)) == MERGE.read(dict(values)) == values
+    assert MERGE.over(MERGE.read({"model": "b"}), {"preset": name}) == values
+    saved(store, Preset("merge", "Mine", {"preset": name, "model": "b"}))
+    assert MERGE.read({"preset": "Mine"}) == values
+
+
 TEXTS = ("", "0", "0.5", "1@0 0@1", "a b", "IN04=0.3", "off", "1, 2", 'a:"b, c"')
 
 

@@ -7,7 +7,7 @@ the end. `Panel.read` is the one door through which values enter, whatever form 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -208,14 +208,17 @@ class Panel:
         """Values with given ones over them, the panel on; a given preset's own values come between the two."""
         if str(given.get("preset", CUSTOM)).casefold() != CUSTOM.casefold():
             preset = str(self["preset"].check(given["preset"], self.title))
-            sets = self.all_presets.get(preset) or self._built_in
-            values = {name: value for name, value in values.items() if name not in sets}
+            values = {name: value for name, value in values.items() if name not in self.sets(preset)}
         return self.read({**values, **self.on, **given}, family)
 
     @property
     def filled(self) -> tuple[str, ...]:
         """The settings that presets may fill, in order: a saved one sets any that is kept."""
         return self.kept if "preset" in self.names else ()
+
+    def sets(self, preset: str) -> Collection[str]:
+        """The settings that a preset decides; one that names none stands for another, so those of all built-in ones."""
+        return self.all_presets.get(preset) or self._built_in
 
     @property
     def _built_in(self) -> tuple[str, ...]:
@@ -269,6 +272,9 @@ class Panel:
                 "version": {"type": "integer", "minimum": 1},
                 "feature": {"const": self.name},
                 "name": {"type": "string", "minLength": 1},
+                "author": {"type": "string"},
+                "notes": {"type": "string"},
+                "base": {"type": "array", "items": {"type": "string"}, "description": "Families of models."},
                 "values": {
                     "type": "object",
                     "properties": {key: properties[key] for key in self.kept},
