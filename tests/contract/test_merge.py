@@ -87,8 +87,8 @@ def network(file):
     save_file(state, file)
 
 
-@pytest.fixture(scope="module")
-def host(host, tmp_path_factory):
+@pytest.fixture(scope="module", autouse=True)
+def furniture(host, tmp_path_factory):
     """With a second model NEON, a baked merge of both, and a LoRA."""
     folder = tmp_path_factory.mktemp("models")
     webui = host.name != "studio"
@@ -106,7 +106,6 @@ def host(host, tmp_path_factory):
     network(host.data / "models" / "Lora" / f"{LORA}.safetensors")
     host.post("/sdapi/v1/refresh-checkpoints")
     host.post("/sdapi/v1/refresh-loras")
-    return host
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -95,10 +95,27 @@ def test_a_chunk_is_75_tokens():
 @pytest.mark.parametrize(
     "unit", ["(", "(a", "[a:", "a ", "a", "[a|b]", "[a:b:3]", " ", "BREAK ", ":", "[[a:b:c]", "\\\\", "(a:1.1)", "a, "]
 )
-def test_a_hundred_thousand_characters_take_a_moment(unit, vocabulary):
-    text = unit * (100_000 // len(unit))
-    started = time.perf_counter()
-    parse_and(text)
-    parse_schedule(text, 20)
-    chunks(text, vocabulary)
-    assert time.perf_counter() - started < 10
+def test_a_prompt_of_twice_the_length_is_twice_the_work(unit, vocabulary):
+    def read(length):
+        text = unit * (length // len(unit))
+        return lambda: (parse_and(text), parse_schedule(text, 20), chunks(text, vocabulary))
+
+    assert lines(read(8000)) < 2.2 * lines(read(4000)) + 1000
+
+
+def lines(act):
+    """How many lines of Python are run."""
+    count = 0
+
+    def counted(frame, event, argument):
+        nonlocal count
+        count += event == "line"
+        return counted
+
+    before = sys.gettrace()
+    sys.settrace(counted)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return count
