@@ -15,7 +15,7 @@ from modules import script_callbacks, shared
 
 from ..errors import PrismError
 from ..settings import PANELS, Panel, Value
-from . import data
+from . import data, presets
 
 log = logging.getLogger("prism")
 
@@ -23,7 +23,7 @@ SECTION = ("prism", "Prism")
 HIDDEN = "prism_hidden_panels"
 INFOTEXT = "prism_infotext"
 FULL, SHORT, NONE = "full", "short", "none"
-WITH_PRESETS = tuple(panel for panel in PANELS if "preset" in panel.names)
+WITH_PRESETS = tuple(panel for panel in PANELS if panel.presets)
 
 
 @cache
@@ -47,6 +47,7 @@ def start_of(panel: Panel) -> Mapping[str, Value]:
     name = _value(start_key(panel), default)
     if name == default:
         return {}
+    presets.refresh()
     try:
         values = panel.read({**panel.off, "preset": name})
     except PrismError as error:
@@ -73,7 +74,7 @@ def _declare() -> None:
     hidden = info([], "Hide panels", gr.CheckboxGroup, {"choices": titles})
     told = info(SHORT, "Settings of Prism in the text of a picture", gr.Radio, {"choices": [FULL, SHORT, NONE]})
     declared = {
-        data.OPTION: folder.info(f"empty: the webui's data folder; --prism-data-dir and {data.VARIABLE} come first"),
+        data.OPTION: folder.info("empty: the webui's data folder; --prism-data-dir and PRISM_DATA_DIR come first"),
         HIDDEN: hidden.info("they still answer the API, X/Y/Z grids and cards").needs_reload_ui(),
         **{start_key(panel): _start(panel, info, gr.Dropdown).needs_reload_ui() for panel in WITH_PRESETS},
         INFOTEXT: told.info("full: all; short: what is not at rest; none: nothing, so that nobody can repeat it"),
@@ -85,4 +86,9 @@ def _declare() -> None:
 def _start(panel: Panel, info: Callable[..., Any], menu: Any) -> Any:
     """The setting that names a panel's first preset; its list is the one of the moment."""
     label = f'Preset that "{panel.title}" starts with'
-    return info(panel["preset"].default, label, menu, lambda: {"choices": list(panel["preset"].choices)})
+
+    def choices() -> dict[str, Any]:
+        presets.refresh()
+        return {"choices": list(panel["preset"].choices)}
+
+    return info(panel["preset"].default, label, menu, choices)
