@@ -106,9 +106,6 @@ PARTS = ("stage_c", "text", "vision")
 def test_it_is_read_from_the_file_or_from_beside_it(place, tmp_path):
     states = {part: random_state(part) for part in PARTS}
     if place != "inside":
-        if "/" in place:
-            (tmp_path / "image_encoder").mkdir()
-            (tmp_path / "image_encoder" / "config.json").write_text("{}")
         write(tmp_path / place, states.pop("vision"))
     main = write(tmp_path / "main.safetensors", main_tensors(states))
     encoder = formats.load(main, "vision")
