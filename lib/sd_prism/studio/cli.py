@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import doctor
+from ..cards import live
+from ..cards.preset import CARD
 from ..errors import PrismError, UnknownName
 from ..settings import NAMESPACES, PANELS
+from . import presets
 
 if TYPE_CHECKING:
     from .header import Header
@@ -63,10 +66,13 @@ def parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser("generate", help="draw a picture without a browser")
     generate.add_argument("prompt", type=_text)
-    for flag, kind, default, text in GENERATE:
-        generate.add_argument(f"--{flag}", type=kind, default=default, help=text)
+    for flag, kind, _, text in GENERATE:
+        generate.add_argument(f"--{flag}", type=kind, help=text)
     generate.add_argument("--init-image", type=Path, help="a picture to start from")
     generate.add_argument("--mask", type=Path, help="a picture whose white part of --init-image is drawn anew")
+    generate.add_argument(
+        "--card", metavar="NAME", help="draw by a model's card, auto: the checkpoint's own; options that are given win"
+    )
     generate.add_argument("--out", type=Path, default=Path("picture.png"), help="the PNG to write")
     generate.add_argument("--json", action="store_true", help="print what was done as JSON")
     _common(generate)
@@ -103,6 +109,11 @@ def parser() -> argparse.ArgumentParser:
     bake.add_argument("--force", action="store_true", help="replace --out if it exists")
     bake.add_argument("--dtype", default="", help="fp16, bf16 or fp32 (default: the base's)")
     bake.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+    presets.add_arguments(
+        commands.add_parser("cards", help="list the cards of models, show one, export and import"),
+        commands.add_parser("presets", help="list presets and cards, show one, export and import"),
+    )
 
     look = commands.add_parser("doctor", help="say what this machine or a webui lacks, and what that costs")
     doctor.add_arguments(look)
@@ -156,6 +167,8 @@ GENERATE: tuple[tuple[str, Any, Any, str], ...] = (
     ("mask-blur", int, None, "pixels over which the edge of --mask is soft"),
 )
 
+DEFAULTS = {flag.replace("-", "_"): default for flag, _, default, _ in GENERATE if default is not None}
+
 
 RENDER = ("dialect", "strength", "window", "anti", "isolate", "order", "replace", "sets")  # settings of NAMESPACES
 
@@ -181,8 +194,9 @@ def _studio(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def request_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The API request that a command line asks for; panel options are checked here, before anything is loaded."""
+    """What a command line asks for as an API request; panel options are checked here, before anything is loaded."""
     given = vars(args)
+    live.refresh(presets.store(args.data_dir))
     names = [flag.replace("-", "_") for flag, *_ in GENERATE]
     request = {name: given[name] for name in names if given[name] is not None} | {"prompt": args.prompt}
     request |= _pictures(args)
@@ -221,7 +235,8 @@ def _generate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _check_out(args.out)
     from .generate import generate
 
-    result = generate(request, checkpoint=args.ckpt, data_dir=args.data_dir, lora_dir=args.lora_dir)
+    folders = {"data_dir": args.data_dir, "lora_dir": args.lora_dir}
+    result = generate(request, checkpoint=args.ckpt, card=args.card, defaults=DEFAULTS, **folders)
     files = []
     for index, png in enumerate(result.images):
         file = args.out if index == 0 else args.out.with_stem(f"{args.out.stem}-{index + 1}")
@@ -401,6 +416,15 @@ def _doctor(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return doctor.tell(args)
 
 
+def _cards(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    args.feature = CARD
+    return presets.tell(args)
+
+
+def _presets(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    return presets.tell(args)
+
+
 def _bench(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from importlib import import_module
 
@@ -427,6 +451,8 @@ COMMANDS = {
     "test": _test,
     "inspect": _inspect,
     "bake": _bake,
+    "cards": _cards,
+    "presets": _presets,
     "doctor": _doctor,
     "bench": _bench,
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sd_prism.errors import PrismError
 from sd_prism.studio import host, pictures
 
 
@@ -40,10 +41,16 @@ def generate(
     extensions: Sequence[str | Path] = (),
     listener: Callable[[Any], None] | None = None,
     lora_dir: str | Path | None = None,
+    card: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Result:
     """Pictures for a request in the API's field names; the host is opened once per checkpoint and folder.
 
     A request with `init_images` is an img2img job.
+
+    Args:
+        card: a card's name, or "auto" for that of the checkpoint; the request's own fields win over it.
+        defaults: fields for what neither the request nor the card says.
 
     Raises:
         PrismError: the request or the checkpoint is not usable; the text says why.
@@ -56,9 +63,28 @@ def generate(
             host.open_host(data_dir=data_dir, checkpoint=checkpoint, extensions=extensions, lora_dir=lora_dir)
             page.build_fields()
             _open_for[:] = [key]
+        request = {**(defaults or {}), **(_followed(card, request) if card else request)}
         tab = "img2img" if "init_images" in request else "txt2img"
         outcome = host.run(host.request_of(request, tab), listener=listener)
     return _result(outcome)
+
+
+def _followed(name: str, request: dict) -> dict:
+    """The request with a card's values; what of the card the studio cannot do is told on stderr."""
+    from sd_prism.hosts.cards import catalogue
+    from sd_prism.studio import presets
+
+    if name.casefold() == "auto":
+        fitting = catalogue.offered(catalogue.chosen())
+        if fitting is None or not fitting.sure:
+            raise PrismError("No card is known for this checkpoint; name one with --card NAME")
+        found = fitting.card
+    else:
+        found = catalogue.find(name)
+    lacking = catalogue.lacking(found)
+    for why in lacking.values():
+        print(f"prism: {found.name}: {why}; it is left out", file=sys.stderr)
+    return presets.by_card(found, request, lacking)
 
 
 def _result(outcome: host.Outcome) -> Result:
