@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sd_prism import infotext
 from sd_prism.cards import Preset, Store
 from sd_prism.cards.card import HOST, SET, SIDES, Card, cards_of, control, flat, label, of_infotext
 from sd_prism.cards.change import applied, changes, joined
@@ -19,6 +20,7 @@ from sd_prism.cards.shipped import FOLDER, presets
 from sd_prism.errors import OutOfRange, PrismError, UnknownName
 from sd_prism.miniatures import MINI_CASCADE, MINI_V1, MINI_V1_NEON
 from sd_prism.settings import AUTOMATIC, CARDS, FREEU, MERGE
+from sd_prism.studio import cli
 
 SHIPPED = presets("card")
 BY_NAME = {card.name: card for card in cards_of(SHIPPED)}
@@ -410,6 +412,19 @@ def test_the_panels_declaration_is_frozen():
     assert {one.label for one in CARDS.fields} == {"Follow the card", "Card"}
     assert CARDS.read(()) == {"enabled": False, "card": AUTOMATIC}
     assert CARDS.read({"card": "automatic"}) == {"enabled": True, "card": AUTOMATIC}
+
+
+@pytest.mark.parametrize("name", [AUTOMATIC, *BY_NAME, 'odd; "card": a, b=c'])
+def test_a_cards_name_comes_back_from_an_infotext(name):
+    values = CARDS.read({"card": name})
+    assert infotext.loads(CARDS, infotext.dumps(CARDS, values)) == values
+    assert infotext.loads(CARDS, None) == {"enabled": False, "card": AUTOMATIC}
+
+
+def test_the_command_line_may_follow_a_card():
+    args = cli.parser().parse_args(["generate", "a fish", "--cards.card", "Prism mini-v1"])
+    scripts = cli.request_of(args)["alwayson_scripts"]
+    assert scripts == {"Prism Cards": {"args": [{"enabled": True, "card": "Prism mini-v1"}]}}
 
 
 def test_a_card_comes_back_from_the_users_folder(tmp_path):

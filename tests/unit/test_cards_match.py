@@ -29,6 +29,7 @@ OURS = {
         "sdv1_4.ckpt",
         "sd-v1-5-inpainting.ckpt",
         "stable-diffusion-v1-5",
+        "/models/stable-diffusion-v1-5/",
         "stable_diffusion-1.5.safetensors",
         "runwayml--stable-diffusion-v1-5",
         "models--CompVis--stable-diffusion-v1-4",

@@ -81,7 +81,7 @@ def _squeezed(text: str, kept: str = "") -> str:
 
 def _bare(name: str) -> str:
     """A name as the user knows it, without folders, ending and hash."""
-    last = re.split(r"[\\/]", SHOWN_HASH.sub("", name.strip()))[-1]
+    last = re.split(r"[\\/]", SHOWN_HASH.sub("", name.strip()).rstrip("/\\"))[-1]
     return COPY.sub("", ENDING.sub("", last))
 
 
