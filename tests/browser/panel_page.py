@@ -1,10 +1,10 @@
 """Prism's panels, each on a page of its own, served with the gradio of whichever Python runs this file.
 
-Usage: python panel_page.py PORT. "/panel/" has FreeU's panel and a button that hands its values to the server,
-"/namespaces/" the one of the namespaces, "/merge/" the one of the block merge, whose host writes a file that fails the
-second time, "/cascade/" the one of Stable Cascade with a webui's own controls and gallery, "/bare/" only that button,
-and "/facts" says what the server got, what the panel of the namespaces told it by itself, what was baked and decoded
-again, and which libraries it loaded.
+Usage: python panel_page.py PORT FOLDER, where presets are saved. "/panel/" has FreeU's panel and a button that hands
+its values to the server, "/namespaces/" the one of the namespaces, "/merge/" the one of the block merge, whose host
+writes a file that fails the second time, "/cascade/" the one of Stable Cascade with a webui's own controls and
+gallery, "/bare/" only that button, and "/facts" says what the server got, what the panel of the namespaces told it by
+itself, what was baked and decoded again, and which libraries it loaded.
 """
 
 import sys
@@ -16,9 +16,11 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
+from sd_prism.cards import Store
 from sd_prism.errors import PrismError
 from sd_prism.panels import cascade, freeu, merge, namespaces
 
+saved = Store(sys.argv[2])
 received: list = []
 told: list = []
 
@@ -53,12 +55,16 @@ def facts():
     }
 
 
+def store():
+    return saved
+
+
 def panel():
-    return freeu.build(lambda name: f"script_txt2img_prism_freeu_{name}", lambda: "measured")
+    return freeu.build(lambda name: f"script_txt2img_prism_freeu_{name}", store, lambda: "measured")
 
 
 def tags():
-    return namespaces.build(lambda name: f"script_txt2img_prism_namespaces_{name}", tell, tell)
+    return namespaces.build(lambda name: f"script_txt2img_prism_namespaces_{name}", store, tell, tell)
 
 
 class Models:
@@ -85,7 +91,7 @@ models = Models()
 
 
 def blocks():
-    return merge.build(lambda name: f"script_txt2img_prism_merge_{name}", models)
+    return merge.build(lambda name: f"script_txt2img_prism_merge_{name}", store, models)
 
 
 class Decoders:
@@ -111,7 +117,7 @@ decoders = Decoders()
 
 
 def decoder():
-    drawn = cascade.build(lambda name: f"script_txt2img_prism_cascade_{name}", decoders)
+    drawn = cascade.build(lambda name: f"script_txt2img_prism_cascade_{name}", store, decoders)
     found = {
         "sampling": gr.Dropdown(["Euler a", "DDIM"], value="DDIM", label="Sampling method", elem_id="sampling"),
         "scheduler": gr.Dropdown(["Automatic", "SGM Uniform"], value="Automatic", label="Type", elem_id="scheduler"),

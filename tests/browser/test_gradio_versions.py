@@ -90,18 +90,21 @@ def served(request, tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("gradio") / "log.txt"
+    folder = tmp_path_factory.mktemp("gradio")
+    log = folder / "log.txt"
     quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg"}
-    command = [str(python), str(Path(__file__).with_name("panel_page.py")), str(port)]
+    command = [str(python), str(Path(__file__).with_name("panel_page.py")), str(port), str(folder / "presets")]
     with log.open("wb") as out:
         process = subprocess.Popen(command, env={**os.environ, **quiet}, stdout=out, stderr=subprocess.STDOUT)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
     try:
         wait_for(client, process, log)
-        yield SimpleNamespace(version=request.param, client=client, log=log, address=str(client.base_url))
+        yield SimpleNamespace(
+            version=request.param, client=client, log=log, address=str(client.base_url), presets=folder / "presets"
+        )
     finally:
         client.close()
-        process.terminate()
+        process.kill()  # pages that are still open would keep it
         process.wait(20)
 
 
@@ -188,6 +191,77 @@ def test_a_preset_fills_the_sliders_and_a_moved_slider_makes_it_custom(served, b
     expect(part(page, "preset").locator("input").first).to_have_value(PRESET)
     _, usual = opened(browser, served, "bare")
     assert set(errors) <= set(usual)
+
+
+def test_a_preset_is_saved_chosen_deleted_and_taken_back(served, browser):
+    page, errors = opened(browser, served, "panel")
+    open_panel(page)
+    menu = part(page, "preset").locator("input").first
+    line = part(page, "preset_told")
+    expect(part(page, "preset_name")).to_be_hidden()
+    number(page, "b1").fill("1.25")
+    number(page, "b1").press("Tab")
+    part(page, "preset_save").click()
+    part(page, "preset_name").locator("input, textarea").first.fill("Mine")
+    part(page, "preset_notes").locator("input, textarea").first.fill("for <trees>")
+    part(page, "preset_write").click()
+    expect(menu).to_have_value("Mine")
+    expect(part(page, "preset_name")).to_be_hidden()
+    (file,) = (served.presets / "freeu").iterdir()
+    assert json.loads(file.read_text())["values"] == {"b1": 1.25}
+
+    choose(page, PRESET)
+    expect(number(page, "b1")).to_have_value("1.4")
+    part(page, "preset_delete").click()
+    expect(line).to_contain_text("is built in")
+    choose(page, "Mine")
+    expect(number(page, "b1")).to_have_value("1.25")
+    assert read(page, served) == {**FREEU.defaults(), "preset": "Mine", "b1": 1.25}
+    other, _ = opened(browser, served, "panel")
+    open_panel(other)
+    choose(other, "Mine")
+    expect(number(other, "b1")).to_have_value("1.25")
+
+    part(page, "preset_delete").click()
+    expect(menu).to_have_value(CUSTOM)
+    assert not file.exists()
+    part(page, "preset_undo").click()
+    expect(menu).to_have_value("Mine")
+    menu.fill("no such preset")
+    menu.press("Tab")
+    expect(menu).to_have_value("Mine")
+
+    (served.presets / "freeu" / "broken.json").write_text("{")
+    part(page, "preset_files").click()
+    expect(line).to_contain_text("broken.json is left out")
+    part(page, "preset_export").click()
+    with page.expect_download() as handed:
+        part(page, "preset_exported").locator("a[download]").first.click()
+    assert json.loads(Path(handed.value.path()).read_text())["notes"] == "for <trees>"
+    given = json.dumps({**json.loads(file.read_text()), "name": "Given"})
+    (served.presets / "given.json").write_text(given)
+    part(page, "preset_import").locator("input[type=file]").set_input_files(served.presets / "given.json")
+    expect(line).to_contain_text('Imported: "Given" (freeu)')
+    choose(page, "Given")
+    _, usual = opened(browser, served, "bare")
+    assert set(errors) <= set(usual)
+
+
+def test_a_panel_whose_presets_are_something_else_saves_its_settings_too(served, browser):
+    page, _ = opened(browser, served, "merge")
+    part(page, "panel", MERGE).get_by_text(MERGE.title).first.click()
+    part(page, "weights", MERGE).locator("textarea, input").first.fill("0.5 1")
+    part(page, "preset_save", MERGE).click()
+    part(page, "preset_name", MERGE).locator("input, textarea").first.fill("Halves")
+    part(page, "preset_name", MERGE).locator("input, textarea").first.press("Enter")
+    menu = part(page, "saved", MERGE).locator("input").first
+    expect(menu).to_have_value("Halves")
+    part(page, "weights", MERGE).locator("textarea, input").first.fill("0.25 1")
+    expect(menu).to_have_value(CUSTOM)
+    menu.click()
+    page.locator("ul.options li").filter(has_text="Halves").click()
+    expect(part(page, "weights", MERGE).locator("textarea, input").first).to_have_value("0.5 1")
+    assert read(page, served, MERGE) == {**MERGE.defaults(), "weights": "0.5 1"}
 
 
 def test_the_panel_of_namespaces_gives_its_values_and_tells_them_by_itself(served, browser):

@@ -12,14 +12,22 @@ from typing import Any, NamedTuple, Protocol
 
 import gradio as gr
 
+from ..cards import Store
 from ..errors import PrismError
 from ..settings import CASCADE
 from ..settings.cascade import AUTO, FIRST_STAGE
-from .compat import tool_button, unsaved
-from .controls import ElemId, control, preset_menu, wire_presets
+from .compat import JS, tool_button, unsaved
+from .controls import ElemId, control
+from .presets import Presets
 
 IN_SIGHT = ("steps", "cfg"), ("sampler", "schedule")
-ADVANCED = ("seed_mode", "seed"), ("compression", "rescale"), ("shift_c", "shift_b"), ("dtype", "preview_only")
+ADVANCED = (
+    ("seed_mode", "seed"),
+    ("compression", "file_compression"),
+    ("rescale", "rescale_c"),
+    ("shift_c", "shift_b"),
+    ("dtype", "preview_only"),
+)
 OF_THE_HOST = ("sampling", "scheduler", "steps", "cfg_scale", "gallery", "generation_info", "html_info")
 
 
@@ -40,6 +48,9 @@ class Host(Protocol):
     def refresh(self) -> None:
         """Look for files anew."""
 
+    def keep(self, file: str) -> str:
+        """A picture's name in image prompts, by which it is known from then on; raises PrismError for another file."""
+
     def again(self, tab: str, given: Mapping[str, object], file: str) -> Shown:
         """The tab's last pictures, or those of a file of latents, by other settings; raises PrismError."""
 
@@ -59,7 +70,7 @@ class Drawn:
         return [self.made[name] for name in CASCADE.names]
 
 
-def build(elem_id: ElemId, host: Host) -> Drawn:
+def build(elem_id: ElemId, store: Callable[[], Store], host: Host) -> Drawn:
     """Draws the panel."""
     made: dict[str, Any] = {}
 
@@ -72,7 +83,10 @@ def build(elem_id: ElemId, host: Host) -> Drawn:
     with gr.Accordion(CASCADE.title, open=False, elem_id=elem_id("panel")):
         gr.HTML('<div class="prism-cascade" role="status"></div>')
         with gr.Row(elem_classes=["prism"]):
-            made["preset"] = preset_menu(CASCADE, elem_id)
+            presets = Presets(CASCADE, elem_id, store)
+            made["preset"] = presets.menu
+        presets.draw()
+        with gr.Row(elem_classes=["prism"]):
             made["decoder"] = _decoders(elem_id, host)
             refresh = tool_button("\U0001f504", elem_id("refresh"))
         rows(*IN_SIGHT)
@@ -84,9 +98,37 @@ def build(elem_id: ElemId, host: Host) -> Drawn:
             with gr.Row(elem_classes=["prism"]):
                 made["save_latents"] = _control("save_latents", elem_id)
                 file = gr.File(label="Latents to decode", file_types=[".safetensors"], elem_id=elem_id("latents"))
-        wire_presets(CASCADE, made)
+        _image_prompt(made, elem_id, host)
+        presets.wire(made)
         refresh.click(lambda: _looked(host), [], [made["decoder"]], show_progress="hidden")
     return Drawn(made, again, unsaved(file), said)
+
+
+def _image_prompt(made: dict[str, Any], elem_id: ElemId, host: Host) -> None:
+    """Chosen files are named in the text, which is what counts and what a paste fills."""
+    with gr.Accordion("Image prompt", open=False, elem_id=elem_id("image_prompt")):
+        gr.HTML('<div class="prism-cascade-blind" role="status"></div>')
+        with gr.Column(elem_id=elem_id("seen")):
+            said = gr.HTML("")
+        files = gr.File(
+            label="Pictures to follow",
+            file_count="multiple",
+            file_types=["image"],
+            elem_id=elem_id("pictures"),
+        )
+        with gr.Row(elem_classes=["prism"]):
+            for name in ("images", "image_strength"):
+                made[name] = _control(name, elem_id)
+
+    def named(chosen: Any) -> list[Any]:
+        try:
+            names = [host.keep(_path(one)) for one in chosen or ()]
+        except PrismError as error:
+            return [gr.update(), _said(error)]
+        return [" ".join(names), ""]
+
+    unsaved(made["images"])
+    unsaved(files).change(named, [files], [made["images"], said], show_progress="hidden")
 
 
 def _control(name: str, elem_id: ElemId) -> Any:
@@ -124,20 +166,30 @@ def connect(drawn: Drawn, found: Mapping[str, Any], tab: str, host: Host) -> Non
 
     outputs = [found[one] for one in controls]
     drawn.made["preset"].input(first_stage, [drawn.made["preset"]], outputs, show_progress="hidden")
-    drawn.again.click(
+    decoded = drawn.again.click(
         _decode(tab, host),
         [drawn.file, *drawn.components],
         [found["gallery"], found["generation_info"], found["html_info"], drawn.said],
+        **{JS: f"(...given) => {{ showSubmitButtons('{tab}', false); return given; }}"},
     )
+    decoded.then(None, [], [], **{JS: f"() => showSubmitButtons('{tab}', true)"})
 
 
 def _decode(tab: str, host: Host) -> Callable[..., list[Any]]:
     def decode(file: Any, *values: object) -> list[Any]:
-        path = str(getattr(file, "name", file) or "")  # gradio 3 gives a file, later ones its path
         try:
-            shown = host.again(tab, dict(zip(CASCADE.names, values)), path)
+            shown = host.again(tab, dict(zip(CASCADE.names, values)), _path(file))
         except PrismError as error:
-            return [gr.update(), gr.update(), gr.update(), f'<p class="prism-said">{html.escape(str(error))}</p>']
+            return [gr.update(), gr.update(), gr.update(), _said(error)]
         return [shown.pictures, shown.info, shown.html, ""]
 
     return decode
+
+
+def _path(file: Any) -> str:
+    """Where a chosen file lies, "" for none; gradio 3 gives a file, later ones its path."""
+    return str(getattr(file, "name", file) or "")
+
+
+def _said(error: PrismError) -> str:
+    return f'<p class="prism-said">{html.escape(str(error))}</p>'

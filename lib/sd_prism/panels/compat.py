@@ -8,6 +8,13 @@ from typing import Any
 
 import gradio as gr
 
+JS = "_js" if gr.__version__.startswith("3.") else "js"
+"""What events call the function that the page runs before the server's."""
+
+
+CHECKED = not gr.__version__.startswith(("3.", "4."))
+"""Whether gradio refuses a menu's value that was not among its choices when the page was built."""
+
 
 @contextmanager
 def switch(label: str, elem_id: str) -> Iterator[Any]:
@@ -25,12 +32,12 @@ def switch(label: str, elem_id: str) -> Iterator[Any]:
             yield enabled
 
 
-def on_load(act: Callable[..., None], components: list[Any]) -> None:
-    """Has a page that opens tell the values of components."""
+def on_load(act: Callable[..., Any], components: list[Any], outputs: list[Any] | None = None) -> None:
+    """Has a page that opens tell the values of components, and set others."""
     from gradio.context import Context
 
     assert Context.root_block is not None, "components are drawn on a page"
-    Context.root_block.load(act, components, [], show_progress="hidden")
+    Context.root_block.load(act, components, outputs or [], show_progress="hidden")
 
 
 def tool_button(text: str, elem_id: str) -> Any:

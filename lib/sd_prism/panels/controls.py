@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
 
-from ..settings import CUSTOM, Field, Panel, Value
+from ..settings import Field, Panel, Value
 from .compat import unsaved
 
 ElemId = Callable[[str], str]
@@ -37,26 +38,6 @@ def start_with(values: Mapping[str, Value], components: Mapping[str, Any]) -> No
         unsaved(components[name]).value = value
 
 
-def preset_menu(panel: Panel, elem_id: ElemId) -> Any:
-    return unsaved(control(panel["preset"], elem_id))
-
-
-def wire_presets(panel: Panel, components: dict[str, Any]) -> None:
-    """A chosen preset fills its settings; a setting moved by hand makes the preset "Custom".
-
-    `input` fires for the user's hand only, so neither answers the other, nor a paste.
-    """
-    filled = panel.filled
-    targets = [components[name] for name in filled]
-
-    def fill(name: str, *current: Value) -> list[Value]:
-        preset = panel.presets.get(name, {})
-        return [preset.get(key, now) for key, now in zip(filled, current)]
-
-    def name_of(*current: Value) -> str:
-        return panel.preset_of({**panel.defaults(), **dict(zip(filled, current)), "preset": CUSTOM})
-
-    menu = components["preset"]
-    menu.input(fill, [menu, *targets], targets, show_progress="hidden")
-    for target in targets:
-        target.input(name_of, targets, menu, show_progress="hidden")
+def said(text: str) -> str:
+    """A line that is told to the user, screen readers included."""
+    return f'<div class="prism-said" role="status">{html.escape(text)}</div>'

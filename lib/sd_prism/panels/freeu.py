@@ -9,11 +9,13 @@ from typing import Any
 
 import gradio as gr
 
+from ..cards import Store
 from ..errors import PrismError
 from ..freeu import others
 from ..settings import FREEU
 from .compat import switch, unsaved
-from .controls import ElemId, control, preset_menu, wire_presets
+from .controls import ElemId, control
+from .presets import Presets
 
 FACTORS = ("version", "rule"), ("b1", "s1"), ("b2", "s2"), ("b3", "s3")
 SCHEDULE = ("start", "stop", "smoothness"), ("domain", "hires_radius")
@@ -23,7 +25,7 @@ NARROW = 160  # pixels, so that two columns fit side by side
 FILTER = ("symmetric", "keep_mean", "compatible"), ("blocks",)
 
 
-def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
+def build(elem_id: ElemId, store: Callable[[], Store], measurement: Callable[[], str]) -> list[Any]:
     """Draws the panel; the components in the order of the declaration. `measurement` is HTML of the last one."""
     made: dict[str, Any] = {}
 
@@ -35,8 +37,10 @@ def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
 
     with switch(FREEU.title, elem_id("panel")) as made["enabled"]:
         with gr.Row(elem_classes=["prism"]):
-            made["preset"] = preset_menu(FREEU, elem_id)
-            made["strength"] = control(FREEU["strength"], elem_id)
+            presets = Presets(FREEU, elem_id, store)
+            made["preset"] = presets.menu
+        presets.draw()
+        made["strength"] = control(FREEU["strength"], elem_id)
         with gr.Row(elem_classes=["prism"]):
             with gr.Column(min_width=NARROW):
                 gr.HTML(_gains())
@@ -62,7 +66,7 @@ def build(elem_id: ElemId, measurement: Callable[[], str]) -> list[Any]:
                 show.click(measurement, [], [shown], show_progress="hidden")
             with gr.Accordion("From another program", open=False, elem_id=elem_id("others")):
                 _importer(made, elem_id)
-        wire_presets(FREEU, made)
+        presets.wire(made)
     return [made[name] for name in FREEU.names]
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import gradio as gr
 
+from ..cards import Store
 from ..errors import PrismError
 from ..merge.recipe import MODES
 from ..settings import MERGE
 from .compat import switch, tool_button, unsaved
-from .controls import ElemId, control
+from .controls import ElemId, control, said
+from .presets import Presets
 
 NARROW = 160  # pixels, so that two columns fit side by side
 MODELS = ("model", "minus")
@@ -49,7 +51,7 @@ class Host(Protocol):
         """
 
 
-def build(elem_id: ElemId, host: Host) -> list[Any]:
+def build(elem_id: ElemId, store: Callable[[], Store], host: Host) -> list[Any]:
     """Draws the panel; the components in the order of the declaration."""
     made: dict[str, Any] = {}
 
@@ -60,6 +62,9 @@ def build(elem_id: ElemId, host: Host) -> list[Any]:
                     made[name] = control(MERGE[name], elem_id)
 
     with switch(MERGE.title, elem_id("panel")) as made["enabled"]:
+        with gr.Row(elem_classes=["prism"]):
+            presets = Presets(MERGE, elem_id, store)
+        presets.draw()
         with gr.Row(elem_classes=["prism"]):
             made["model"] = _model_menu("model", elem_id, host)
             refresh = tool_button("\U0001f504", elem_id("refresh"))
@@ -81,6 +86,7 @@ def build(elem_id: ElemId, host: Host) -> list[Any]:
             _baker(made, elem_id, host)
         made["mode"].change(_minus_update, [made["mode"]], [made["minus"]], show_progress="hidden")
         _wire_refresh(refresh, made, host)
+        presets.wire(made)
     return [made[name] for name in MERGE.names]
 
 
@@ -136,19 +142,19 @@ def _baker(made: Mapping[str, Any], elem_id: ElemId, host: Host) -> None:
         dtype = unsaved(gr.Radio(list(FORMATS), value=AS_LOADED, label="Format", elem_id=elem_id("bake_format")))
     button = gr.Button("Bake", elem_id=elem_id("bake_write"))
     with gr.Column(elem_id=elem_id("baked")):  # gradio 3 writes the id of an HTML component twice
-        said = gr.HTML(_said("The loaded checkpoint is the base. A merge at some steps only cannot be written."))
+        line = gr.HTML(said("The loaded checkpoint is the base. A merge at some steps only cannot be written."))
     fields = [one for one in MERGE.names if one != "enabled"]
 
     def write(name: str, dtype: str, *values: object) -> Iterator[str]:
         given = {**dict(zip(fields, values)), "name": name, "dtype": "" if dtype == AS_LOADED else dtype}
         try:
             for path, done, total in host.baked(given):
-                yield _said(f"Written: {path}") if done == total else _progress(done, total)
+                yield said(f"Written: {path}") if done == total else _progress(done, total)
         except PrismError as error:
-            yield _said(str(error))
+            yield said(str(error))
 
     inputs = [name, dtype, *(made[one] for one in fields)]
-    button.click(write, inputs, [said], show_progress="hidden")
+    button.click(write, inputs, [line], show_progress="hidden")
 
 
 def _progress(done: int, total: int) -> str:
@@ -157,7 +163,3 @@ def _progress(done: int, total: int) -> str:
         f'<div class="prism-said" role="status"><progress max="1" value="{share:.3f}"></progress> '
         f"{share:.0%} of {total / 1e6:,.0f} MB</div>"
     )
-
-
-def _said(text: str) -> str:
-    return f'<div class="prism-said" role="status">{html.escape(text)}</div>'

@@ -65,7 +65,7 @@ def _claim_modules() -> None:
 
 
 # What Prism's scripts are made of; the rest of the package is the studio's own.
-RELOADED = ("hosts", "panels", "settings", "infotext", "freeu")
+RELOADED = ("hosts", "panels", "cards", "settings", "infotext", "freeu")
 
 
 def unload_scripts() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from modules import sd_models, ui_common
 
 from ...panels import cascade as panel
-from .. import controls
+from .. import controls, presets
 from . import again, decoding
 from .latents import read
+from .pictures import pictures
 
 IDS = {name: "{tab}_" + name for name in panel.OF_THE_HOST}
 IDS |= {name: name + "_{tab}" for name in ("generation_info", "html_info")}
@@ -25,6 +26,9 @@ class Host:
 
     def refresh(self) -> None:
         sd_models.list_models()
+
+    def keep(self, file: str) -> str:
+        return pictures.keep(Path(file).read_bytes())
 
     def again(self, tab: str, given: Mapping[str, object], file: str) -> panel.Shown:
         kept = again.Kept([read(Path(file).read_bytes(), Path(file).name)]) if file else again.last(tab)
@@ -43,7 +47,7 @@ def watch(script: Any) -> None:
 
 def build(script: Any) -> list[Any]:
     """The panel's components; a webui asks for them more than once, and the first ones are on the page."""
-    drawn = panel.build(script.elem_id, host)
+    drawn = panel.build(script.elem_id, presets.store, host)
     pages.setdefault(controls.tab_of(script), drawn)
     return drawn.components
 

@@ -22,6 +22,7 @@ from ...merge.recipe import LOADED, Recipe
 from ...schedule import short
 from ...settings import MERGE, Field, Value
 from ...settings.merge import OFF, recipe_of
+from .. import presets
 from ..progress import progress, steps_taken
 from ..undo import around, undo
 from ..webui import PanelHost
@@ -99,7 +100,7 @@ def register() -> None:
 def ui(script: Any) -> list[Any]:
     from ...panels import merge
 
-    return host.drawn(script, lambda: merge.build(script.elem_id, page))
+    return host.drawn(script, lambda: merge.build(script.elem_id, presets.store, page))
 
 
 # --- what is done to the host

@@ -17,6 +17,7 @@ from ...namespaces.render import Options, Rendered, render_pair
 from ...schedule import Curve
 from ...settings import NAMESPACES, Value
 from ...settings.namespaces import binds, by_namespace
+from .. import presets
 from ..webui import PanelHost
 from . import binding, comments, fast_prompts, http, pasted, rendering, token_counter
 
@@ -51,11 +52,12 @@ def ui(script: Any) -> list[Any]:
 
     tab = "img2img" if script.is_img2img else "txt2img"
     told = partial(rendering.loaded, tab), partial(rendering.moved, tab)
-    return host.drawn(script, lambda: namespaces.build(script.elem_id, *told))
+    return host.drawn(script, lambda: namespaces.build(script.elem_id, presets.store, *told))
 
 
 def before_process(p: Any, args: Sequence[object]) -> None:
     """Some hosts cut comments out while they join prompts and styles. The loaded model may still be another job's."""
+    presets.refresh()
     with contextlib.suppress(PrismError):  # `process` tells
         values = host.panel.read(args)
         if values["enabled"]:

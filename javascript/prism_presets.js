@@ -1,0 +1,30 @@
+// What the small buttons beside a menu of presets do is said here, for the hosts' own have no words; and the form that
+// one of them opens takes the keyboard.
+(() => {
+  const tips = () => ({
+    save: prismSay("Save these settings as a preset of your own"),
+    delete: prismSay("Delete the chosen preset; it can be taken back"),
+    undo: prismSay("Take back the last saving, deleting or import"),
+    files: prismSay("Import and export presets"),
+  });
+  let asked = null; // the id of the field that is about to be shown
+
+  const look = () => {
+    for (const [name, tip] of Object.entries(tips())) {
+      document.querySelectorAll(`button[id*="_prism_"][id$="_preset_${name}"]`).forEach((button) => {
+        if (button.title !== tip) button.title = tip;
+        if (button.ariaLabel !== tip) button.ariaLabel = tip;
+      });
+    }
+    const field = asked && document.querySelector(`#${asked} :is(input, textarea)`);
+    if (!field?.offsetParent) return;
+    asked = null;
+    field.focus();
+    field.select();
+  };
+  document.addEventListener("click", (event) => {
+    const id = event.target.closest?.('button[id*="_prism_"][id$="_preset_save"]')?.id;
+    if (id) asked = id.replace(/_save$/, "_name");
+  });
+  onAfterUiUpdate(look);
+})();
