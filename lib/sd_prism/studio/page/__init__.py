@@ -49,7 +49,7 @@ def head(demo: gr.Blocks) -> str:
 
 def build() -> gr.Blocks:
     """The page; scripts build their panels in it."""
-    from modules import infotext_utils, localization, paths, script_callbacks, ui_loadsave
+    from modules import gradio_extensions, infotext_utils, localization, paths, script_callbacks, ui_loadsave
 
     infotext_utils.reset()
     localization.list_localizations(f"{paths.data_path}/localizations")
@@ -70,7 +70,8 @@ def build() -> gr.Blocks:
         settings.build(loadsave)
     interfaces.append((interface, "Settings", "settings"))
     with _blocks(title="Prism studio", fill_width=True) as demo:
-        settings.quicksettings()
+        with gradio_extensions.component_hooks(tabs[-1].runner):  # the last one is still told, as in the host
+            settings.quicksettings()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as row:
             for interface, label, ident in interfaces:
                 with place(label, ident, f"tab_{ident}"):

@@ -1,0 +1,89 @@
+"""The cards of this webui, and which of them is a checkpoint's."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from modules import sd_models, sd_samplers, sd_schedulers
+
+from ...cards.card import Card
+from ...cards.match import Loaded, Match, match
+from ...cards.preset import CARD
+from ...errors import PrismError, UnknownName
+from .. import presets
+from ..webui import family, loaded_model
+
+log = logging.getLogger("prism")
+
+
+def cards(search: str = "") -> dict[str, Card]:
+    """All cards by name, or those of a search; one that cannot be used is told in the log."""
+    found = {}
+    for preset in presets.store().list(CARD, search):
+        try:
+            found[preset.name] = Card.of(preset)
+        except PrismError as error:
+            log.warning("%s", error)
+    return found
+
+
+def find(name: str) -> Card:
+    """The card of that name in any case; UnknownName tells the nearest."""
+    known = cards()
+    folded = {one.casefold(): one for one in known}
+    if name.casefold() not in folded:
+        raise UnknownName("card", name, known)
+    return known[folded[name.casefold()]]
+
+
+def chosen() -> Any:
+    """The checkpoint that the webui has loaded, or will load; None where there is none."""
+    try:
+        return sd_models.select_checkpoint()
+    except (PrismError, OSError):
+        return None
+
+
+def named(title: str | None) -> Any:
+    """The checkpoint of that title, else the chosen one."""
+    return sd_models.get_closet_checkpoint_match(title) or chosen()
+
+
+def offered(info: Any) -> Match | None:
+    """The card that fits a checkpoint best, if any does."""
+    return next(iter(match(described(info), cards().values())), None) if info else None
+
+
+def described(info: Any) -> Loaded:
+    """A checkpoint as cards recognise it."""
+    return Loaded(
+        info.name,
+        file=str(info.filename),
+        shorthash=info.shorthash or "",
+        oldhash=info.hash or "",
+        sha256=info.sha256 or "",
+        metadata=info.metadata or {},
+        family=_family(info),
+    )
+
+
+def _family(info: Any) -> str:
+    """Only the loaded model's is known."""
+    model = loaded_model()
+    if model is None or model.sd_checkpoint_info.filename != info.filename:
+        return ""
+    return "cascade" if getattr(model, "is_cascade", False) else family()
+
+
+def lacking(card: Card) -> dict[str, str]:
+    """What of a card this webui cannot do, by flat name, and why."""
+    known = {
+        "host.sampler": ("sampler", [one.name for one in sd_samplers.visible_samplers()]),
+        "host.scheduler": ("schedule", [one.label for one in sd_schedulers.schedulers]),
+    }
+    return {
+        key: f"{UnknownName(kind, card.values[key], names)}"
+        for key, (kind, names) in known.items()
+        if key in card.values and card.values[key] not in names
+    }
