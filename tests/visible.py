@@ -16,7 +16,8 @@ from sd_prism.settings.merge import FLAT
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lib" / "sd_prism"
-DRAWN = (*sorted((PACKAGE / "panels").glob("*.py")), PACKAGE / "hosts" / "options.py")
+DECLARING = [one for one in sorted((PACKAGE / "hosts").rglob("*.py")) if "add_option" in one.read_text(encoding="utf8")]
+DRAWN = (*sorted((PACKAGE / "panels").glob("*.py")), *DECLARING)  # DECLARING: settings of the webui
 SCRIPTS = sorted((ROOT / "javascript").glob("*.js"))
 NAMED = ("preset", "card", "dialect", "sampler", "schedule", "dtype")  # fields whose choices are names, but for these:
 STAND_INS = (CUSTOM, AUTOMATIC, AUTO, FLAT)
@@ -82,7 +83,9 @@ def _silent(node: ast.AST) -> Iterator[ast.AST]:
 def _literals(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "info":
         yield from (f"({ast.literal_eval(one)})" for one in node.args)  # as the webui shows it
-    elif isinstance(node, ast.JoinedStr) and "panel.title" in ast.unparse(node):
+    elif isinstance(node, ast.JoinedStr) and {one.id for one in ast.walk(node) if isinstance(one, ast.Name)} == {
+        "panel"
+    }:
         code = compile(ast.Expression(node), "", "eval")
         yield from (eval(code, {"panel": panel}) for panel in PANELS if panel.presets)
     elif isinstance(node, ast.JoinedStr):

@@ -9,7 +9,9 @@ import visible
 
 FOLDER = visible.ROOT / "localizations"
 LANGUAGES = ("de_DE", "es_ES", "fr_FR", "ja_JP", "ko_KR", "zh_CN", "zh_TW")
-KEPT = re.compile(r"\{\w+\}|[\w./-]*[=@][\w.@/-]*\d|\barXiv [\d.]+|\w+\.py\b|\w+\.json\b|\b[A-Z]{2,}\d+\b", re.ASCII)
+KEPT = re.compile(
+    r"\{\w+\}|\[\S+?\]|[\w./-]*[=@][\w.@/-]*\d|\w+\.(?:py|json)\b|\b[A-Z]{2,}\d+\b", re.ASCII
+)  # values, examples, files and blocks
 EMOJI = re.compile("[\u2190-\u21ff\u2600-\u27bf\U0001f000-\U0001faff]")  # the webui leaves texts with them alone
 
 
