@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from contract.hosts import Picture
@@ -58,6 +59,19 @@ def again(host, **given):
 
 def facts(host):
     return host.get("/prism/v1/cascade/model")
+
+
+@contextmanager
+def chosen(host, option, value):
+    """An option of the host, where it has that; a job's override of one that was never set would stay."""
+    known = host.get("/sdapi/v1/options").get(option)
+    if known is not None:
+        host.post("/sdapi/v1/options", {option: value})
+    try:
+        yield
+    finally:
+        if known is not None:
+            host.post("/sdapi/v1/options", {option: known})
 
 
 def furnished(host):
@@ -140,9 +154,11 @@ def test_pictures_are_followed_beside_the_prompt(host, plain):
 
 def test_pictures_go_with_every_prompt_of_a_batch_and_every_sampler(host):
     given, prompt = {**QUICK, "images": encoded(start_picture())}, "a fish AND a shark :0.5"
-    settings = {"return_grid": False, "batch_cond_uncond": False}
-    together = host.draw(asked(given, prompt=prompt, batch_size=2, override_settings=settings))
+    job = asked(given, prompt=prompt, batch_size=2, override_settings={"return_grid": False})
+    together = host.draw(job)
     assert close(together, [draw(host, given, prompt=prompt, seed=seed) for seed in (1, 2)])
+    with chosen(host, "batch_cond_uncond", False):
+        assert close(host.draw(job), together)
     for sampler in ("DDIM", "DPM++ 2M"):
         assert draw(host, given, sampler_name=sampler).pixels != draw(host, QUICK, sampler_name=sampler).pixels
 
@@ -220,20 +236,13 @@ def test_decoders_are_read_once(host):
 
 def test_a_decoder_leaves_with_a_model_that_the_host_had_kept(host):
     """Such a model is not loaded again."""
-    limit = "sd_checkpoints_limit"
-    known = host.get("/sdapi/v1/options").get(limit)
-    if known is not None:
-        host.post("/sdapi/v1/options", {limit: 2})
-    try:
+    with chosen(host, "sd_checkpoints_limit", 2):
         for _ in range(2):
             draw(host)
             before = facts(host)["loads"]
             host.draw({**JOB, "override_settings": {"sd_model_checkpoint": MINI_V1.name}})
             draw(host)
             assert facts(host)["loads"] == before + 1
-    finally:
-        if known is not None:
-            host.post("/sdapi/v1/options", {limit: known})
 
 
 def test_one_picture_of_a_batch_may_be_decoded_again(host):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from contract.jobs import JOB
 from contract.pages import opened
-from contract.test_cascade import DECODER, MAIN, OTHER, furnished
+from contract.test_cascade import BLIND, DECODER, MAIN, OTHER, furnished
+from PIL import Image
 from sd_prism import infotext
 from sd_prism.miniatures import MINI_V1
 from sd_prism.settings import CASCADE
@@ -18,6 +21,11 @@ OPEN = """(selector) => {
   const label = document.querySelector(`${selector} .label-wrap`);
   if (label && !label.classList.contains("open")) label.click();
   return Boolean(label?.classList.contains("open"));
+}"""
+# Stage B has begun, as the webui tells its own page.
+STARTED = """async () => {
+  const answer = await fetch("/sdapi/v1/progress?skip_current_image=true");
+  return (await answer.json()).textinfo === "Stage B";
 }"""
 
 
@@ -117,6 +125,48 @@ def test_decoding_again_fills_the_gallery(page):
     second = told(page, lambda: page.click(f"{ROOT}_again"))
     assert second == first.replace(f"preset={CARD}; ", "").replace("steps=10", "steps=4")
     assert page.locator("#txt2img_gallery img").count() >= 1
+
+
+def test_decoding_again_can_be_interrupted(page, host):
+    whole = generate(page)
+    fill(page, f"{ROOT}_steps", "100")
+    page.wait_for_timeout(500)
+
+    def decode_and_stop():
+        page.click(f"{ROOT}_again")
+        page.wait_for_selector("#txt2img_interrupt", state="visible")
+        page.wait_for_function(STARTED, polling=50)
+        page.click("#txt2img_interrupt")
+
+    assert "steps=100" in told(page, decode_and_stop) and "steps=10;" in whole
+    assert host.get("/sdapi/v1/progress")["state"]["interrupted"]
+    page.wait_for_selector("#txt2img_interrupt", state="hidden")
+    page.wait_for_selector("#txt2img_generate", state="visible")
+
+
+def test_chosen_pictures_are_named_and_followed(page, tmp_path):
+    page.wait_for_function(OPEN, arg=f"{ROOT}_image_prompt", polling=500)
+    files = [tmp_path / f"{name}.png" for name in ("one", "two")]
+    for file, side in zip(files, (32, 48)):
+        Image.new("RGB", (side, side), "red").save(file)
+    page.locator(f"{ROOT}_pictures input[type=file]").set_input_files(files)
+    names = " ".join(hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files)
+    wait(page, f"{ROOT}_images", names)
+    assert f"images={names}" in generate(page)
+
+
+def test_without_a_vision_encoder_there_is_a_message_instead(page, host):
+    page.wait_for_function(OPEN, arg=f"{ROOT}_image_prompt", polling=500)
+    place = f"{ROOT}_panel .prism-cascade-blind"
+    assert page.locator(f"{ROOT}_images").is_visible() and not page.locator(place).inner_text()
+    host.post("/sdapi/v1/options", {"sd_model_checkpoint": BLIND})
+    try:
+        host.draw({**JOB, "steps": 1, "width": 128, "height": 128})
+        page.click(f"{ROOT}_refresh")
+        page.wait_for_selector(f"{place}:text('no vision encoder')")
+        assert not page.locator(f"{ROOT}_images").is_visible()
+    finally:
+        host.post("/sdapi/v1/options", {"sd_model_checkpoint": MAIN})
 
 
 def test_what_is_wrong_with_a_file_of_latents_is_told(page, tmp_path):
