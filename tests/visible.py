@@ -87,7 +87,8 @@ def _literals(node: ast.AST) -> Iterator[str]:
         "panel"
     }:
         code = compile(ast.Expression(node), "", "eval")
-        yield from (eval(code, {"panel": panel}) for panel in PANELS if panel.presets)
+        told = [eval(code, {"panel": panel}) for panel in PANELS if panel.presets]
+        yield from (text for text in told if re.match("[A-Z]", text))
     elif isinstance(node, ast.JoinedStr):
         yield from re.findall(">([A-Z][^<>]*)<", ast.unparse(node))
     elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
