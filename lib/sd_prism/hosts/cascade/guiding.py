@@ -44,14 +44,18 @@ def _before_call(params: Any) -> None:
 
 
 def _combined(
-    original: Callable[..., Tensor], denoiser: Any, outputs: Tensor, conds: Any, uncond: Any, scale: float
+    original: Callable[..., Tensor], denoiser: Any, outputs: Tensor, conds: Any, uncond: Any, scale: float, *more: Any
 ) -> Tensor:
-    """The host's guidance (N,16,h,w), with the contrast that it adds partly taken back, picture by picture."""
-    guided, job = original(denoiser, outputs, conds, uncond, scale), _job()
+    """The host's guidance (N,16,h,w), with the contrast that it adds partly taken back, picture by picture.
+
+    Args:
+        more: what some hosts give beside it.
+    """
+    guided, job = original(denoiser, outputs, conds, uncond, scale, *more), _job()
     share = float(job.values["rescale_c"]) if job else 0.0
     if job is None or job.noisy is None or not share or scale == 1:
         return guided
     # noise is what leads from the output to where the step began; samplers by timestep have it as their output
     start = 0 if hasattr(denoiser, "alphas") else job.noisy
-    alone = original(denoiser, outputs, conds, uncond, 1.0)
+    alone = original(denoiser, outputs, conds, uncond, 1.0, *more)
     return start + contrast(alone - start, guided - start, share) * (guided - start)
