@@ -30,6 +30,7 @@ def waits_for(page, elem_id, value):
 def test_the_models_card_is_offered_applied_and_taken_back(page):
     page.wait_for_selector(f"{ROOT}_panel :text('Prism mini-v1 fits this model')")
     page.wait_for_function(OPEN, arg=f"{ROOT}_panel", polling=1000)
+    page.hover(f"{ROOT}_card")  # turned to, it is compared with the page
     page.wait_for_selector(f"{ROOT}_view th:text('CFG Scale')")
     waits_for(page, "#txt2img_cfg_scale", "7")
     page.click(f"{ROOT}_apply")
