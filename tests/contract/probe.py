@@ -244,7 +244,7 @@ def weights():
     for part in parts():
         for name, tensor in sorted(part.named_parameters()):
             data = tensor.detach().cpu().contiguous()
-            found.update(name.encode() + data.view(torch.uint8).numpy().tobytes())
+            found.update(name.encode() + data.flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

@@ -32,6 +32,13 @@ def switch(label: str, elem_id: str) -> Iterator[Any]:
             yield enabled
 
 
+def unavailable(label: str, elem_id: str, why: str) -> list[Any]:
+    """A panel of a line that says why it is not offered, without components."""
+    with gr.Accordion(label, open=False, elem_id=elem_id):
+        gr.HTML(f"<p>{why}</p>")
+    return []
+
+
 def on_load(act: Callable[..., Any], components: list[Any], outputs: list[Any] | None = None) -> None:
     """Has a page that opens tell the values of components, and set others."""
     from gradio.context import Context

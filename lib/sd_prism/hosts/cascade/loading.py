@@ -30,6 +30,7 @@ HINTS = {
     "effnet": f"this file is read when it lies beside the main file as {ENCODER}",
     "previewer": "this file is read when it lies beside the main file as previewer.safetensors",
 }
+ASKED = "guess_model_config_from_state_dict"
 NEEDED, OFFERED = ("stage_c", "text"), ("effnet", "previewer")
 SPARE = 2 * 2**30  # bytes that sampling needs beside the weights
 
@@ -41,10 +42,16 @@ def register() -> None:
     script_callbacks.on_model_loaded(_loaded)
 
 
+def able() -> bool:
+    """Whether the host asks which class of model a file is of; Forge has a list of its own."""
+    return hasattr(sd_models_config, ASKED)
+
+
 def wrapped() -> ExitStack:
     stack = previews.wrapped()
-    stack.enter_context(around(sd_models_config, "guess_model_config_from_state_dict", _config))
-    stack.enter_context(around(sd_vae, "load_vae", _load_vae))
+    if able():
+        stack.enter_context(around(sd_models_config, ASKED, _config))
+        stack.enter_context(around(sd_vae, "load_vae", _load_vae))
     return stack
 
 

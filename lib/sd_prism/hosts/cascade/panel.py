@@ -15,6 +15,7 @@ from modules import devices, processing, rng, shared
 from torch import Tensor
 
 from ...errors import PrismError
+from ...panels.compat import unavailable
 from ...settings import CASCADE, Field, Value
 from ...settings.cascade import COMPRESSION
 from ..undo import around, undo
@@ -60,6 +61,10 @@ class CascadeHost(PanelHost):
 
 
 host = CascadeHost(CASCADE)
+ABSENT = (
+    "This webui loads the kinds of models in its own list, and Stable Cascade is not among them; Prism's studio and "
+    "AUTOMATIC1111 draw with it."
+)
 running: list[CascadeJob] = []  # jobs of Cascade, the inner one last
 
 
@@ -73,10 +78,13 @@ def register() -> None:
 
 def watch(script: Any) -> None:
     """Has the page's own controls found, for buttons and presets of the panel."""
-    page.watch(script)
+    if loading.able():
+        page.watch(script)
 
 
 def ui(script: Any) -> list[Any]:
+    if not loading.able():
+        return unavailable(CASCADE.title, script.elem_id("panel"), ABSENT)
     return host.drawn(script, lambda: page.build(script))
 
 

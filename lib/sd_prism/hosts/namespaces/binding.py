@@ -8,17 +8,15 @@ prompt's extra networks, so the host itself keeps and forgets bound conds; conds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from modules import sd_hijack
-
-from ...namespaces.binding import Binding, embedders_of, occurrences, replaced
+from ...namespaces.binding import Binding, occurrences, replaced
 from ...schedule import ALWAYS, Curve
 from ..progress import steps_taken
 from ..undo import undo
+from .encoders import aside, embedders_of
 
 NAME = "bind"
 KEY = "prism_bind"  # among the extra networks of the cache key
@@ -94,28 +92,15 @@ class _Schedules(list):
 
 def _conds(function: Any, strengths: Mapping[str, float], levels: Sequence[float], model: Any, *args: Any) -> Any:
     """The host's `function(model, prompts, steps, ...)` with bound tags: schedules, or an object of AND parts."""
-    embedders = embedders_of(model)
-    binding = Binding(strengths, _aside)
-    with binding.of(embedders):
+    binding = Binding(strengths, aside)
+    with embedders_of(model) as embedders, binding.of(embedders):
         made = function(model, *args)
     if levels:
-        with _aside():
+        with aside():
             made = _faded(function(model, *args), made, levels)
     made = _Schedules(made) if isinstance(made, list) else made
     made.unsure = sorted(binding.unsure if embedders else strengths)
     return made
-
-
-@contextmanager
-def _aside() -> Iterator[None]:
-    """What the host notes for the infotext when it encodes is noted once for the prompt itself."""
-    noted = sd_hijack.model_hijack.extra_generation_params
-    before = dict(noted)
-    try:
-        yield
-    finally:
-        noted.clear()
-        noted.update(before)
 
 
 # --- strength over the steps: schedules of the host's prompt editing with an entry for each level ----------------
