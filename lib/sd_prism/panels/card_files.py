@@ -84,7 +84,7 @@ class CardFiles:
             self._on(event, self._closed, [], parts)
 
     def _on(self, event: Callable[..., Any], act: Callable[..., Answer], inputs: list[Any], outputs: list[Any]) -> None:
-        def answer(*given: Any) -> Answer:
+        def answer(*given: Any) -> dict[Any, Any]:  # gradio 4 reads hints, and would not find `Answer`
             try:
                 return act(*given)
             except PrismError as error:
