@@ -24,7 +24,7 @@ from sd_prism.studio import cli
 
 SHIPPED = presets("card")
 BY_NAME = {card.name: card for card in cards_of(SHIPPED)}
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cards.md").read_text(encoding="utf-8")
 # modules/sd_samplers_*.py and modules/sd_schedulers.py of AUTOMATIC1111 v1.10.1
 A1111_SAMPLERS = {
     *("DPM++ 2M", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM++ 3M SDE", "Euler a", "Euler"),
@@ -127,9 +127,9 @@ def test_sizes_can_be_drawn(card):
 
 
 @every_card
-def test_the_readme_names_a_card_with_its_page_and_licence(card):
+def test_the_page_of_cards_names_a_card_with_its_model_and_licence(card):
     name, url = card.licence
-    row = next(line for line in README.splitlines() if line.startswith((f"| [{card.name}](", f"| {card.name} ")))
+    row = next(line for line in PAGE.splitlines() if line.startswith((f"| [{card.name}](", f"| {card.name} ")))
     assert f"[{name}]({url})" in row and card.link in row
     for one in ("sampler", "scheduler"):
         assert str(card.values.get(f"host.{one}", "")) in row
