@@ -21,17 +21,19 @@ def groups_of(current: Mapping[str, Value], texts: Iterable[str]) -> dict[str, A
     host = {one.name: one.check(current[key], "the page") for one in HOST if (key := f"host.{one.name}") in current}
     groups: dict[str, Any] = {"host": host}
     groups |= {side: {"before": text} for side in texts if (text := str(current.get(side, "")).strip())}
-    groups |= {panel.name: part for panel in SET if (part := _part(panel, current))}
-    return groups
+    panels = [panel for panel in SET if any(key.startswith(f"{panel.name}.") for key in current)]
+    return groups | {panel.name: _part(panel, current) for panel in panels}
 
 
 def _part(panel: Panel, current: Mapping[str, Value]) -> dict[str, Value]:
-    """A panel's settings; only its switch if that is off."""
+    """A panel's settings, all by value, for the user's names are of this machine; only its switch if that is off."""
     given = {name: current[key] for name in panel.names if (key := f"{panel.name}.{name}") in current}
-    if not given or not given.get("enabled", True):
-        return {name: False for name in panel.off if name in given}
+    if not given.get("enabled", True):
+        return panel.off
     values = panel.read(given)
-    return {**panel.on, **{name: values[name] for name in panel.kept if values[name] != panel[name].default}}
+    is_mine = values["preset"] in panel.saved and values["preset"] not in panel.presets
+    named = {} if is_mine else {"preset": values["preset"]}
+    return {**panel.on, **named, **{name: values[name] for name in panel.kept}}
 
 
 def match_of(loaded: Loaded) -> dict[str, list[str]]:

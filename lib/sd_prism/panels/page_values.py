@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from ..cards.card import HOST
-from ..settings import Value
+from ..cards.card import HOST, SET
+from ..settings import CUSTOM, Value
 
 OPTIONS = {f"host.{one.name}": one for one in HOST if one.option}
 """What is no control of a tab but an option of the webui: a tab says another value among its override settings."""
@@ -47,7 +47,7 @@ class PageValues:
                 flat[key] = self._overridden(key, overrides)
             else:
                 flat[key] = "" if value is None else value
-        return Values(flat, overrides)
+        return Values({**flat, **_named(flat)}, overrides)
 
     def updates(self, new: Mapping[str, Value], values: Values) -> dict[Any, Any]:
         """What sets these values, by component."""
@@ -69,3 +69,12 @@ class PageValues:
         if value != self.option(one.option):
             chips.append(f"{one.key}: {value}")
         return gr.update(value=chips, choices=chips, visible=bool(chips))
+
+
+def _named(flat: Mapping[str, Value]) -> dict[str, Value]:
+    """What the settings of panels are called that no preset was chosen for: a card names them so."""
+    unnamed = [panel for panel in SET if panel.presets and flat.get(f"{panel.name}.preset") == CUSTOM]
+    return {
+        f"{panel.name}.preset": panel.preset_of({name: flat[f"{panel.name}.{name}"] for name in panel.names})
+        for panel in unnamed
+    }

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from modules import sd_models, sd_samplers, sd_schedulers
 
-from ...cards.card import Card
+from ...cards.card import Card, cards_of
 from ...cards.match import Loaded, Match, match
 from ...cards.preset import CARD
 from ...errors import PrismError, UnknownName
 from .. import presets
 from ..webui import family, loaded_model
 
-log = logging.getLogger("prism")
-
 
 def cards(search: str = "") -> dict[str, Card]:
-    """All cards by name, or those of a search; one that cannot be used is told in the log."""
-    found = {}
-    for preset in presets.store().list(CARD, search):
-        try:
-            found[preset.name] = Card.of(preset)
-        except PrismError as error:
-            log.warning("%s", error)
-    return found
+    """All cards by name, or those of a search."""
+    return {card.name: card for card in cards_of(presets.store().list(CARD, search))}
 
 
 def find(name: str) -> Card:
