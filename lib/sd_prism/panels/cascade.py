@@ -170,9 +170,9 @@ def connect(drawn: Drawn, found: Mapping[str, Any], tab: str, host: Host) -> Non
         _decode(tab, host),
         [drawn.file, *drawn.components],
         [found["gallery"], found["generation_info"], found["html_info"], drawn.said],
-        **{JS: f"(...given) => {{ showSubmitButtons('{tab}', false); return given; }}"},
+        **{JS: f"(...given) => {{ globalThis.showSubmitButtons?.('{tab}', false); return given; }}"},
     )
-    decoded.then(None, [], [], **{JS: f"() => showSubmitButtons('{tab}', true)"})
+    decoded.then(None, [], [], **{JS: f"() => globalThis.showSubmitButtons?.('{tab}', true)"})
 
 
 def _decode(tab: str, host: Host) -> Callable[..., list[Any]]:
