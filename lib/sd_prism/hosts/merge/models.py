@@ -269,6 +269,7 @@ class Merged:
     def _source(self) -> Source | None:
         return opened(self.file, self.split) if _readable(self.file) else None
 
+    @torch.inference_mode()  # a host may have loaded its weights in it
     def merge(self, recipe: Recipe) -> Plan:
         """Write a recipe, whose models are titles; raises PrismError for what cannot be merged, nothing written."""
         sources = {label: opened(str(find(label).filename), self.split) for label in recipe.models}

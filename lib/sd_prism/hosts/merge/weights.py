@@ -3,10 +3,14 @@
 Networks of the A1111 family change a layer when it is next used: `network_current_names` says what its weights contain,
 `network_weights_backup` and `network_bias_backup` hold them without. Before a layer is written to they are taken off
 and these fields forgotten, so that the host takes what was written for the layer's own and puts its networks on top.
+
+Forge puts networks on a whole part of the model, when that part is next used, and keeps the parameters without them in
+its patcher's loader. Before one of these is written to, the loader takes all of its networks off.
 """
 
 from __future__ import annotations
 
+import importlib
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -15,8 +19,13 @@ import torch
 from modules import devices
 from torch import Tensor, nn
 
+from ...errors import PrismError
+from ..model import patchers, unet
+
 STORAGE = (torch.float8_e4m3fn, torch.float8_e5m2)  # types that only store: a host computes in another one
 TEXT = ("text_encoder.", "text_encoder_2.")
+PATCHED_TEXT = {"clip_l": TEXT[0], "clip_h": TEXT[0], "clip_g": TEXT[1]}
+EMBEDDING = ".wrapped."  # a module with the parameters of another one, for embeddings in prompts
 
 
 class Place(NamedTuple):
@@ -27,20 +36,36 @@ class Place(NamedTuple):
     name: str
 
 
-class Weights(Mapping[str, Tensor]):
-    """Parameters of a loaded model by name: an LDM module, or the studio's model.
+class Part(NamedTuple):
+    """A part of a model, and what puts networks on it: a patcher, and where the part is in what that patches.
 
-    Those in fp8 come as copies in the type from which the host makes fp8; `store` brings them back.
+    `kept` is the type in which the host loads all of the part, if it widens some of it when that is first used.
+    """
+
+    module: nn.Module
+    patcher: Any = None
+    path: str = ""
+    kept: torch.dtype | None = None
+
+
+class Weights(Mapping[str, Tensor]):
+    """Parameters of a loaded model by name: an LDM module, the studio's model, or one in patchers.
+
+    Those in fp8 come as copies in the type from which the host makes fp8, and those that the host has widened as copies
+    in the type in which it loads them, so that they round as a file does; `store` brings them back.
+    Raises PrismError for weights that the host has packed.
     """
 
     def __init__(self, model: Any) -> None:
+        refuse_packed(model)
         self._model = weakref.ref(model)
         self._places = dict(_places(model))
         self._staged: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
         tensor = self.live(name)
-        return tensor if tensor.dtype not in STORAGE else self._stage(name, tensor)
+        kind = computed() if tensor.dtype in STORAGE else self._part(self._places[name]).kept or tensor.dtype
+        return tensor if kind == tensor.dtype else self._stage(name, tensor, kind)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -56,6 +81,7 @@ class Weights(Mapping[str, Tensor]):
         """Take networks off the layer of a parameter that will be written to."""
         for module in self._owners(name):
             take_off(module)
+        take_off_part(self._part(self._places[name]).patcher)
 
     def live(self, name: str) -> Tensor:
         """A parameter as it is, networks included."""
@@ -64,7 +90,11 @@ class Weights(Mapping[str, Tensor]):
 
     def base(self, name: str) -> Tensor:
         """A parameter's values without networks; not to be written to."""
-        inner = self._places[name].name
+        place = self._places[name]
+        inner, part = place.name, self._part(place)
+        if part.patcher is not None:
+            kept: Tensor | None = part.patcher.lora_loader.backup.get(f"{part.path}{place.module}.{inner}")
+            return self.live(name) if kept is None else kept.detach()
         for module in self._owners(name):
             if inner in (backups := _backups(module)):
                 return backups[inner]
@@ -83,12 +113,12 @@ class Weights(Mapping[str, Tensor]):
                 kept.copy_(staged)
         self._staged.clear()
 
-    def _stage(self, name: str, tensor: Tensor) -> Tensor:
+    def _stage(self, name: str, tensor: Tensor, kind: torch.dtype) -> Tensor:
         """A copy of what it holds, so that one that is not written to after all changes nothing."""
         if name not in self._staged:
             place = self._places[name]
             finer = getattr(self._module(place), f"fp16_{place.name}", tensor)
-            self._staged[name] = finer.to("cpu", computed(), copy=True)
+            self._staged[name] = finer.to("cpu", kind, copy=True)
         return self._staged[name]
 
     def _owners(self, name: str) -> Iterator[nn.Module]:
@@ -100,7 +130,10 @@ class Weights(Mapping[str, Tensor]):
             yield self._module(place._replace(module=outer))
 
     def _module(self, place: Place) -> nn.Module:
-        return _parts(self._model())[place.part].get_submodule(place.module)
+        return self._part(place).module.get_submodule(place.module)
+
+    def _part(self, place: Place) -> Part:
+        return _parts(self._model())[place.part]
 
 
 def computed() -> torch.dtype:
@@ -108,21 +141,58 @@ def computed() -> torch.dtype:
     return getattr(devices, "dtype_unet", torch.float16)
 
 
-def _parts(model: Any) -> dict[str, nn.Module]:
-    """The modules of a model, by what the names of their parameters begin with."""
+def refuse_packed(model: Any) -> None:
+    """A host may keep a UNet packed (nf4, GGUF), whose weights are no numbers yet."""
+    kind = getattr(unet(model), "storage_dtype", None)
+    if isinstance(kind, str):
+        raise PrismError(
+            f"Block merge needs the model's weights as numbers, but the webui keeps them packed ({kind}); choose "
+            '"Automatic" or an fp8 at "Diffusion in Low Bits", or a file of another type'
+        )
+
+
+def _parts(model: Any) -> dict[str, Part]:
+    """The parts of a model, by what the names of their parameters begin with."""
     if isinstance(model, nn.Module):
-        return {"": model}
+        return {"": Part(model)}
+    held = patchers(model)
+    if held is not None:
+        network = Part(unet(model), held.unet, "diffusion_model.")
+        return {
+            "model.diffusion_model.": network,
+            "first_stage_model.": Part(held.vae.first_stage_model),
+            **_texts(held.clip),
+        }
     encoders = zip(TEXT, getattr(model.cond_stage_model, "encoders", ()))
-    texts = {start: encoder.model for start, encoder in encoders}
-    return {"unet.": model.model.diffusion_model, "vae.": model.first_stage_model, **texts}
+    texts = {start: Part(encoder.model) for start, encoder in encoders}
+    return {"unet.": Part(unet(model)), "vae.": Part(model.first_stage_model), **texts}
+
+
+def _texts(clip: Any) -> dict[str, Part]:
+    """The text encoders of a patcher; embeddings are widened when they are first used."""
+    found = {}
+    for name, encoder in clip.cond_stage_model.named_children():
+        if name in PATCHED_TEXT:
+            kept = encoder.transformer.text_model.final_layer_norm.weight.dtype
+            found[PATCHED_TEXT[name]] = Part(encoder.transformer, clip.patcher, f"{name}.transformer.", kept)
+    return found
 
 
 def _places(model: Any) -> Iterator[tuple[str, Place]]:
-    for start, module in _parts(model).items():
-        for path, _ in module.named_parameters(remove_duplicate=False):
+    for start, part in _parts(model).items():
+        for path, _ in part.module.named_parameters(remove_duplicate=False):
+            if EMBEDDING in path:
+                continue
             owner, _, name = path.rpartition(".")
             inner = "text_model." if start in TEXT and not path.startswith(("text_model.", "text_projection")) else ""
             yield start + inner + path, Place(start, owner, name)
+
+
+def take_off_part(patcher: Any) -> None:
+    """Take networks off a part that is patched as a whole, and have the host put them on when it next uses the part."""
+    if patcher is not None and patcher.lora_loader.backup:
+        patcher.lora_loader.refresh({}, offload_device=patcher.offload_device)
+        importlib.import_module("backend.memory_management").unload_model_clones(patcher)
 
 
 def take_off(module: Any) -> None:
