@@ -17,7 +17,7 @@ from ..cards import Preset, Store, live
 from ..cards.preset import USER
 from ..errors import PrismError
 from ..settings import AUTOMATIC, CUSTOM, Panel, Value
-from .compat import CHECKED, on_load, tool_button, unsaved
+from .compat import CHECKED, tool_button, unsaved
 from .controls import ElemId, said
 
 SIGNS = {"save": "\U0001f4be", "delete": "\U0001f5d1\ufe0f", "undo": "\u21a9\ufe0f", "files": "\U0001f4c1"}
@@ -49,7 +49,7 @@ class Presets:
         )
         self.menu = unsaved(menu)
         self.known = gr.State(self._names())  # what the page's menu offers
-        self.buttons = {name: unsaved(tool_button(sign, self.elem_id(name))) for name, sign in SIGNS.items()}
+        self.buttons = buttons(self.elem_id)
 
     def draw(self) -> None:
         """What the buttons open; all of it closed."""
@@ -91,7 +91,6 @@ class Presets:
         for name, setting in zip(self.panel.kept, settings):
             self._on(setting.input, self._namer(name), [self.menu, *settings], [self.menu])
         self._on(self.menu.focus, self._seen, [self.known], [self.menu, self.known])
-        on_load(self._open, [], self._line())
         self._wire_form(settings)
         self._wire_files()
         for button, act in (("delete", self._delete), ("undo", self._undo)):
@@ -156,11 +155,6 @@ class Presets:
         """The menu is about to be opened; it would close again if it were told what it offers already."""
         live.refresh(self.store())
         return [gr.update(), known] if known == self._names() else self._looked()
-
-    def _open(self) -> Answer:
-        """A page is opened: files that are left out are told."""
-        text = self._unreadable()
-        return [*self._looked(), *_told(text)]
 
     def _unreadable(self) -> str:
         files = [one for one in self.store().unreadable if one.file.parent.name == self.panel.name]
@@ -250,6 +244,12 @@ class Presets:
             return [*_told(""), gr.update(value=export(), visible=True)]
         except PrismError as error:
             return [*_told(str(error)), _hidden()]
+
+
+def buttons(elem_id: ElemId) -> dict[str, Any]:
+    """The small buttons beside a menu of presets, which stay together where a line is too short for all."""
+    with gr.Row(elem_classes=["prism-tools"]):
+        return {name: unsaved(tool_button(sign, elem_id(name))) for name, sign in SIGNS.items()}
 
 
 def _told(text: str) -> Answer:
