@@ -19,5 +19,6 @@
   });
 
   ["pointerover", "focusin"].forEach((name) => document.addEventListener(name, turned));
+  document.addEventListener("click", () => setTimeout(look)); // gradio 3 opens a panel without a word to the page
   onAfterUiUpdate(look);
 })();
