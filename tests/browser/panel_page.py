@@ -3,8 +3,9 @@
 Usage: python panel_page.py PORT FOLDER, where presets are saved. "/panel/" has FreeU's panel and a button that hands
 its values to the server, "/namespaces/" the one of the namespaces, "/merge/" the one of the block merge, whose host
 writes a file that fails the second time, "/cascade/" the one of Stable Cascade with a webui's own controls and
-gallery, "/bare/" only that button, and "/facts" says what the server got, what the panel of the namespaces told it by
-itself, what was baked and decoded again, and which libraries it loaded.
+gallery, "/cards/" the one of the cards with a few of a webui's controls, "/bare/" only that button, and "/facts" says
+what the server got, what the panel of the namespaces told it by itself, what was baked and decoded again, and which
+libraries it loaded.
 """
 
 import sys
@@ -17,8 +18,10 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 from sd_prism.cards import Store
+from sd_prism.cards.card import cards_of
+from sd_prism.cards.match import Match
 from sd_prism.errors import PrismError
-from sd_prism.panels import cascade, freeu, merge, namespaces
+from sd_prism.panels import cards, cascade, freeu, merge, namespaces
 
 saved = Store(sys.argv[2])
 received: list = []
@@ -131,6 +134,43 @@ def decoder():
     return drawn.components
 
 
+class Catalogue:
+    """All cards, one of which is always offered."""
+
+    store = staticmethod(store)
+
+    def cards(self, search=""):
+        return {one.name: one for one in cards_of(saved.list("card", search))}
+
+    def find(self, name):
+        return self.cards()[name]
+
+    def offered(self, checkpoint):
+        return Match(self.find("Gigafractal Diffusion"), "it is named so")
+
+    def lacking(self, card):
+        return {}
+
+    def option(self, name):
+        return 1
+
+    def recognised(self):
+        return {"base": ["sd1"], "match": {"names": ["mine"]}}
+
+
+def followed():
+    drawn = cards.Cards(lambda name: f"script_txt2img_prism_cards_{name}", Catalogue())
+    drawn.connect(
+        {
+            "host.steps": gr.Slider(1, 150, 20, step=1, label="Sampling steps", elem_id="steps"),
+            "host.cfg": gr.Slider(1, 30, 7, step=0.5, label="CFG Scale", elem_id="cfg_scale"),
+            "host.clip_skip": gr.Dropdown([], value=[], multiselect=True, label="Overrides", elem_id="overrides"),
+            "prompt": gr.Textbox("a cat", label="Prompt", elem_id="prompt"),
+        }
+    )
+    return drawn.components
+
+
 def tell(*values):
     told[:] = values
 
@@ -139,5 +179,6 @@ app = gr.mount_gradio_app(app, page(panel), path="/panel")
 app = gr.mount_gradio_app(app, page(tags), path="/namespaces")
 app = gr.mount_gradio_app(app, page(blocks), path="/merge")
 app = gr.mount_gradio_app(app, page(decoder), path="/cascade")
+app = gr.mount_gradio_app(app, page(followed), path="/cards")
 app = gr.mount_gradio_app(app, page(list), path="/bare")
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

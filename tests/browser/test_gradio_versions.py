@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from playwright.sync_api import expect
-from sd_prism.settings import CASCADE, CUSTOM, FREEU, MERGE, NAMESPACES
+from sd_prism.settings import AUTOMATIC, CARDS, CASCADE, CUSTOM, FREEU, MERGE, NAMESPACES
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
@@ -346,6 +346,40 @@ def test_the_panel_of_cascade_sets_the_webuis_controls_and_fills_its_gallery(ser
     part(page, "steps", CASCADE).locator("input[type=number]").press("Tab")
     part(page, "again", CASCADE).click()
     expect(part(page, "told", CASCADE)).to_contain_text("Nothing to decode again")
+    _, usual = opened(browser, served, "bare")
+    assert set(errors) <= set(usual)
+
+
+def test_the_panel_of_cards_shows_applies_and_keeps_cards(served, browser):
+    page, errors = opened(browser, served, "cards")
+    assert read(page, served, CARDS) == CARDS.defaults()
+    line = part(page, "panel", CARDS)
+    line.get_by_text("Gigafractal Diffusion fits this model").first.click()
+    part(page, "look", CARDS).click()
+    view, menu = part(page, "view", CARDS), part(page, "card", CARDS).locator("input").first
+    expect(view.locator("th[scope=row]")).to_have_text(["CFG Scale", "Prompt"])
+    part(page, "apply", CARDS).click()
+    cfg, prompt = page.locator("#cfg_scale input[type=number]"), page.locator("#prompt").locator("textarea, input")
+    expect(cfg).to_have_value("12.5")
+    expect(prompt).to_have_value("gigafractal artstyle, a cat")
+    expect(view).to_contain_text("Before")
+
+    part(page, "preset_save", CARDS).click()
+    part(page, "preset_name", CARDS).locator("input, textarea").first.fill("Mine")
+    part(page, "preset_write", CARDS).click()
+    expect(menu).to_have_value("Mine")
+    (file,) = (served.presets / "card").iterdir()
+    assert json.loads(file.read_text())["values"] == {"host": {"steps": 20, "cfg": 12.5, "clip_skip": 1}}
+    part(page, "preset_delete", CARDS).click()
+    expect(menu).to_have_value(AUTOMATIC)
+    part(page, "preset_undo", CARDS).click()
+    expect(menu).to_have_value("Mine")
+    part(page, "undo", CARDS).click()
+    expect(cfg).to_have_value("7")
+    expect(prompt).to_have_value("a cat")
+    part(page, "enabled", CARDS).get_by_role("checkbox").check()
+    expect(line).to_contain_text("pictures follow Mine")
+    assert read(page, served, CARDS) == {"enabled": True, "card": "Mine"}
     _, usual = opened(browser, served, "bare")
     assert set(errors) <= set(usual)
 
