@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +13,9 @@ from ..cards.preset import CARD, USER
 from ..cards.saving import groups_of
 from ..errors import PrismError
 from ..settings import AUTOMATIC
-from .compat import tool_button, unsaved
+from .compat import unsaved
 from .controls import ElemId, said
-from .presets import SIGNS
+from .presets import DROP, buttons, file_of
 
 if TYPE_CHECKING:
     from .cards import Answer, Cards, Page
@@ -31,7 +29,7 @@ class CardFiles:
 
     def __init__(self, elem_id: ElemId) -> None:
         self.elem_id: ElemId = lambda name: elem_id(f"preset_{name}")
-        self.buttons = {name: unsaved(tool_button(sign, self.elem_id(name))) for name, sign in SIGNS.items()}
+        self.buttons = buttons(self.elem_id)
 
     def draw(self) -> None:
         with gr.Column(visible=False, elem_id=self.elem_id("form")) as self.form:
@@ -47,7 +45,7 @@ class CardFiles:
                 self.cancel = self._button("cancel", "Cancel")
         with gr.Column(visible=False, elem_id=self.elem_id("exchange")) as self.exchange:
             label = "Import cards from a file, or from a picture with its settings in it"
-            self.given = unsaved(gr.File(label=label, elem_id=self.elem_id("import")))
+            self.given = unsaved(gr.File(label=label, height=DROP, elem_id=self.elem_id("import")))
             with gr.Row(elem_classes=["prism"]):
                 self.export = self._button("export", "Export this card")
                 self.export_all = self._button("export_all", "Export all saved cards")
@@ -61,7 +59,7 @@ class CardFiles:
         return unsaved(gr.Textbox("", label=label, elem_id=self.elem_id(name), max_lines=1))
 
     def _button(self, name: str, text: str) -> Any:
-        return unsaved(gr.Button(text, elem_id=self.elem_id(name)))
+        return unsaved(gr.Button(text, size="sm", elem_id=self.elem_id(name)))
 
     # --- what happens
 
@@ -155,11 +153,8 @@ class CardFiles:
         return self._handed(self._saved(), "cards")
 
     def _handed(self, presets: list[Preset], name: str) -> Answer:
-        """A file for the page, which copies it."""
-        plain = re.sub(r"[^\w-]+", "-", name)[:60].strip("-") or CARD
-        file = Path(tempfile.mkdtemp(prefix="prism-")) / f"{plain}.json"
-        file.write_text(self.store().export(presets), encoding="utf-8")
-        return {**self._told(""), self.exported: gr.update(value=str(file), visible=True)}
+        file = file_of(self.store(), presets, name)
+        return {**self._told(""), self.exported: gr.update(value=file, visible=True)}
 
     def _saved(self) -> list[Preset]:
         return [one for one in self.store().list(CARD) if one.origin == USER]

@@ -22,7 +22,7 @@ from .controls import ElemId, said
 
 SIGNS = {"save": "\U0001f4be", "delete": "\U0001f5d1\ufe0f", "undo": "\u21a9\ufe0f", "files": "\U0001f4c1"}
 """Of the buttons; the page's script says what they do."""
-DROP = 120  # pixels, of the field for files
+DROP = 160  # pixels, of the field for files
 NO_PRESET = (CUSTOM, AUTOMATIC)
 Answer = list[Any]
 
@@ -217,7 +217,7 @@ class Presets:
         def export() -> str:
             if name in NO_PRESET:
                 raise PrismError("No preset is chosen; choose one in the menu, then export it")
-            return self._written([self.store().get(self.panel.name, name)], name)
+            return file_of(self.store(), [self.store().get(self.panel.name, name)], name)
 
         return self._handed(export)
 
@@ -225,19 +225,12 @@ class Presets:
         def export() -> str:
             if not self._saved():
                 raise PrismError("Nothing is saved here yet; save a preset first")
-            return self._written(self._saved(), self.panel.name)
+            return file_of(self.store(), self._saved(), self.panel.name)
 
         return self._handed(export)
 
     def _saved(self) -> list[Preset]:
         return [one for one in self.store().list(self.panel.name) if one.origin == USER]
-
-    def _written(self, presets: list[Preset], name: str) -> str:
-        """A file for the page to hand over, which copies it."""
-        plain = re.sub(r"[^\w-]+", "-", name)[:60].strip("-") or self.panel.name
-        file = Path(tempfile.mkdtemp(prefix="prism-")) / f"{plain}.json"
-        file.write_text(self.store().export(presets), encoding="utf-8")
-        return str(file)
 
     def _handed(self, export: Callable[[], str]) -> Answer:
         try:
@@ -250,6 +243,14 @@ def buttons(elem_id: ElemId) -> dict[str, Any]:
     """The small buttons beside a menu of presets, which stay together where a line is too short for all."""
     with gr.Row(elem_classes=["prism-tools"]):
         return {name: unsaved(tool_button(sign, elem_id(name))) for name, sign in SIGNS.items()}
+
+
+def file_of(store: Store, presets: list[Preset], name: str) -> str:
+    """A file for the page to hand over, which copies it."""
+    plain = re.sub(r"[^\w-]+", "-", name)[:60].strip("-") or "presets"
+    file = Path(tempfile.mkdtemp(prefix="prism-")) / f"{plain}.json"
+    file.write_text(store.export(presets), encoding="utf-8")
+    return str(file)
 
 
 def _told(text: str) -> Answer:
