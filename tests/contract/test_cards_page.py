@@ -2,44 +2,205 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+
 import pytest
+from contract.hosts import SECOND
 from contract.pages import opened
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from sd_prism.cards.card import cards_of
+from sd_prism.cards.shipped import presets
+from sd_prism.miniatures import MINI_V1
+from sd_prism.settings import AUTOMATIC, CARDS
 
 ROOT = "#script_txt2img_prism_cards"
-# Opens an accordion; a page that is still being built may swallow a click.
-OPEN = """(selector) => {
-  const label = document.querySelector(`${selector} .label-wrap`);
-  if (label && !label.classList.contains("open")) label.click();
-  return Boolean(label?.classList.contains("open"));
-}"""
+LINE = f"{ROOT}_panel .label-wrap"
+CHECKPOINT = "#setting_sd_model_checkpoint"
+FITS = "Prism mini-v1 fits this model"
+UNCHANGED = f"{ROOT}_view :text('All of this card')"
+SAID = "ul.options li"
+GIGAFRACTAL = next(card for card in cards_of(presets("card")) if card.name == "Gigafractal Diffusion")
+NAMELESS = re.compile(r"^\s*- (button|textbox|combobox|listbox|checkbox|spinbutton|link|region)(?! \")", re.MULTILINE)
 
 
 @pytest.fixture
 def page(browser, host):
+    """A fresh page that has told whose card is offered; the user's cards are gone after the test."""
     with opened(browser, host, f"{ROOT}_panel", switch="") as page:
         page.set_default_timeout(120_000)  # a machine that does more than this
+        page.wait_for_selector(f"{ROOT}_panel :text('{FITS}')")
         yield page
+    shutil.rmtree(host.data / "prism" / "presets" / "card", ignore_errors=True)
 
 
-def waits_for(page, elem_id, value):
+def open_panel(page):
+    """By the keyboard, as if nobody had a mouse."""
+    page.focus(LINE)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"{ROOT}_view p")
+
+
+def field(page, elem_id):
+    return page.locator(f"{elem_id} input[type=number], {elem_id} textarea, {elem_id} input").first
+
+
+def fill(page, elem_id, text):
+    field(page, elem_id).fill(text)
+    field(page, elem_id).press("Tab")
+
+
+def choose(page, elem_id, text):
+    """Takes an entry of a menu, as a user does."""
+    field(page, elem_id).click()
+    page.locator(f"li[aria-label='{text}']").first.click()
+    field(page, elem_id).press("Tab")
+
+
+def waits_for(page, elem_id, text):
     page.wait_for_function(
-        "([id, text]) => document.querySelector(`${id} input`)?.value === text", arg=[elem_id, value]
+        "([ids, text]) => [...document.querySelectorAll(ids)].some((one) => one.value === text)",
+        arg=[f"{elem_id} textarea, {elem_id} input", text],
     )
 
 
+def waits_for_line(page, text):
+    page.wait_for_function(
+        "([line, text]) => document.querySelector(`${line} span`).textContent.trim() === text", arg=[LINE, text]
+    )
+
+
+def told(page, text):
+    page.wait_for_selector(f"{ROOT}_preset_told :text('{text}')")
+
+
+def rows(page):
+    """The settings that the table names."""
+    return set(page.locator(f"{ROOT}_view th[scope=row]").all_inner_texts())
+
+
 def test_the_models_card_is_offered_applied_and_taken_back(page):
-    page.wait_for_selector(f"{ROOT}_panel :text('Prism mini-v1 fits this model')")
-    page.wait_for_function(OPEN, arg=f"{ROOT}_panel", polling=1000)
-    page.hover(f"{ROOT}_card")  # turned to, it is compared with the page
-    page.wait_for_selector(f"{ROOT}_view th:text('CFG Scale')")
+    page.evaluate("(line) => document.querySelector(line).click()", LINE)
+    page.wait_for_selector(f"{ROOT}_view th:text('Then')")
+    assert {"CFG Scale", "Schedule type"} <= rows(page)
+    assert "Offered, because" in page.inner_text(f"{ROOT}_view") and not page.locator(f"{ROOT}_look").is_visible()
     waits_for(page, "#txt2img_cfg_scale", "7")
     page.click(f"{ROOT}_apply")
     waits_for(page, "#txt2img_cfg_scale", "5")
     waits_for(page, "#txt2img_scheduler", "Karras")
     page.wait_for_selector(f"{ROOT}_view th:text('Before')")
+    assert page.is_disabled(f"{ROOT}_apply")
     page.click(f"{ROOT}_undo")
     waits_for(page, "#txt2img_cfg_scale", "7")
     waits_for(page, "#txt2img_scheduler", "Automatic")
-    assert not page.locator(f"{ROOT}_look").is_visible()
+    fill(page, "#txt2img_cfg_scale", "5")
+    page.hover("#txt2img_prompt")
+    page.hover(f"{ROOT}_card")  # turned to again, the panel is compared with the page
+    page.wait_for_selector(f"{ROOT}_view th:text('CFG Scale')", state="detached")
+
+
+def test_everything_has_a_name_and_an_id_of_its_own(page):
+    open_panel(page)
+    page.click(f"{ROOT}_preset_files")
+    page.wait_for_selector(f"{ROOT}_preset_export")
+    shown = page.locator(f"{ROOT}_panel").first.aria_snapshot()
+    page.click(f"{ROOT}_preset_save")
+    page.wait_for_selector(f"{ROOT}_preset_name")
+    shown += page.locator(f"{ROOT}_panel").first.aria_snapshot()
+    assert '"Apply"' in shown and not NAMELESS.findall(shown), shown
     ids = page.evaluate("[...document.querySelectorAll('[id^=script_txt2img_prism_cards]')].map((one) => one.id)")
-    assert len(ids) == len(set(ids))
+    assert len(ids) == len(set(ids)) and {f"{ROOT[1:]}_{name}" for name in ("card", "enabled", "search")} <= set(ids)
+
+
+def test_a_card_is_saved_deleted_taken_back_and_exported(page, host):
+    open_panel(page)
+    fill(page, "#txt2img_steps", "7")
+    fill(page, "#txt2img_prompt", "a lone star")
+    page.click(f"{ROOT}_preset_save")
+    page.locator(f"{ROOT}_preset_kept input").nth(1).check()
+    field(page, f"{ROOT}_preset_name").fill("Mine")
+    page.click(f"{ROOT}_preset_write")
+    waits_for(page, f"{ROOT}_card", "Mine")
+    page.wait_for_selector(UNCHANGED)
+    (file,) = (host.data / "prism" / "presets" / "card").glob("*.json")
+    mine = json.loads(file.read_text())
+    assert mine["values"]["host"]["steps"] == 7 and mine["values"]["prompt"] == {"before": "a lone star"}
+    assert mine["match"]["names"] == ["miniv1"] and "negative" not in mine["values"]
+
+    page.click(f"{ROOT}_preset_files")
+    page.click(f"{ROOT}_preset_export")
+    with page.expect_download() as handed:
+        page.locator(f"{ROOT}_preset_exported a[download]").first.click()
+    handed.value.save_as(file.with_name("handed"))
+    assert json.loads(file.with_name("handed").read_text()) == mine
+
+    page.click(f"{ROOT}_preset_delete")
+    waits_for(page, f"{ROOT}_card", AUTOMATIC)
+    assert not file.exists()
+    page.click(f"{ROOT}_preset_undo")
+    waits_for(page, f"{ROOT}_card", "Mine")
+    choose(page, f"{ROOT}_card", GIGAFRACTAL.name)
+    page.wait_for_selector(f"{ROOT}_view a:text('{GIGAFRACTAL.licence[0]}')")
+    page.click(f"{ROOT}_preset_delete")
+    told(page, "is built in")
+
+
+def test_cards_are_read_from_a_file_and_from_a_picture_and_found_again(page, tmp_path):
+    open_panel(page)
+    page.click(f"{ROOT}_preset_files")
+    given = {"format": "prism.preset", "version": 1, "feature": "card", "name": "Given", "values": {}}
+    (tmp_path / "given.json").write_text(json.dumps(given))
+    written = PngInfo()
+    written.add_text("parameters", "a fish\nNegative prompt: fog\nSteps: 9, Sampler: DDIM, CFG scale: 3, Size: 64x96")
+    Image.new("RGB", (8, 8)).save(tmp_path / "drawn.png", pnginfo=written)
+    files = page.locator(f"{ROOT}_preset_import input[type=file]")
+    files.set_input_files(tmp_path / "given.json")
+    waits_for(page, f"{ROOT}_card", "Given")
+    files.set_input_files(tmp_path / "drawn.png")
+    waits_for(page, f"{ROOT}_card", "drawn")
+    page.wait_for_selector(f"{ROOT}_view th:text('Negative prompt')")
+    assert rows(page) >= {"Sampling steps", "Sampling method", "CFG Scale", "Width", "Height"}
+    files.set_input_files(tmp_path / "given.json")
+    waits_for(page, f"{ROOT}_card", "Given")
+
+    field(page, f"{ROOT}_search").fill("gigafr")
+    page.wait_for_function(
+        """([menu, entries]) => {
+          const found = document.querySelectorAll(entries).length;
+          if (!found || found > 2) document.activeElement.blur(), document.querySelector(menu).focus();
+          return found === 2;
+        }""",
+        arg=[f"{ROOT}_card input", SAID],
+        polling=1000,
+    )
+    assert page.locator(SAID).last.get_attribute("aria-label") == GIGAFRACTAL.name
+
+
+def test_the_offer_follows_the_menu_of_checkpoints(page, host):
+    own = field(page, CHECKPOINT).input_value()
+    assert MINI_V1.stem in own
+    (other,) = (one["title"] for one in host.get("/sdapi/v1/sd-models") if one["model_name"] == SECOND)
+    open_panel(page)
+    choose(page, CHECKPOINT, other)
+    waits_for_line(page, CARDS.title)
+    page.wait_for_selector(f"{ROOT}_view :text('a guess: it is a Stable Diffusion 1 model')")
+    choose(page, CHECKPOINT, own)
+    waits_for_line(page, f"{CARDS.title} · {FITS}")
+
+
+def test_an_authors_own_parameter_text_gives_the_cards_settings(page):
+    """That text is older than the model, and so lacks the model's own words."""
+    example = GIGAFRACTAL.preset.extra["example"]
+    page.locator("#txt2img_prompt textarea").fill(example)
+    page.locator("#txt2img_tools #paste, #paste").first.click()
+    waits_for(page, "#txt2img_cfg_scale", "12.5")
+    waits_for(page, "#txt2img_prompt", example.splitlines()[0])
+    open_panel(page)
+    choose(page, f"{ROOT}_card", GIGAFRACTAL.name)
+    page.wait_for_selector(f"{ROOT}_view th:text('Prompt')")
+    assert {one for one in rows(page) if not one.startswith("Prism Namespaces")} == {"Prompt"}
+    page.click(f"{ROOT}_apply")
+    waits_for(page, "#txt2img_prompt", f"gigafractal artstyle, {example.splitlines()[0]}")
+    page.wait_for_selector(f"{ROOT}_view th:text('Before')")
