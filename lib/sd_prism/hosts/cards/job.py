@@ -48,6 +48,8 @@ def current(p: Any) -> dict[str, Value]:
 def _set(p: Any, name: str, value: Value) -> None:
     one = next(one for one in HOST if one.name == name)
     if one.option:
+        # A1111 gives an option back after the job only if its settings file names it.
+        shared.opts.data.setdefault(one.option, getattr(shared.opts, one.option))
         p.override_settings = {**p.override_settings, one.option: value}  # cells of a grid share the old one
     else:
         setattr(p, one.attribute, value)
