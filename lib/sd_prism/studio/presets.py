@@ -44,7 +44,8 @@ def by_card(card: Card, request: Mapping[str, Any], lacking: Mapping[str, str]) 
     """
     known = {key: value for key, value in card.values.items() if key not in lacking}
     sized = "init_images" not in request  # a picture to start from has its own size
-    fields, options = {}, {}
+    fields: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for one in HOST:
         value = known.get(f"host.{one.name}")
         if value is not None and (sized or one.name not in SIZE):
