@@ -82,6 +82,13 @@ def test_a_preset_of_the_users_own_is_said_by_value(saved, tmp_path):
     assert there["merge.weights"] == "0.5 1"
 
 
+def test_a_file_that_names_a_preset_of_the_users_own_is_kept_with_its_values(saved, tmp_path):
+    kept = Store(tmp_path / "here").save(Preset("card", "x", {"freeu": {"preset": "mine", "s1": 0.5}, "host": {}}))
+    assert kept.values == {"freeu": {**FREEU.saved["Mine"], "s1": 0.5}, "host": {}}
+    own = {"freeu": {"preset": BAKA}, "merge": {"model": "neon"}}
+    assert Preset("card", "x", own).checked("").values == own
+
+
 def test_of_panels_that_are_off_only_that_is_said():
     groups = groups_of(page(), ())
     assert all(groups[panel.name] == {"enabled": False} for panel in (FREEU, NAMESPACES, MERGE))

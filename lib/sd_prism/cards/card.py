@@ -188,6 +188,17 @@ def _said(panel: Panel, part: Mapping[str, Any]) -> dict[str, Value]:
     return {name: values[name] for name in panel.names if name in wanted}
 
 
+def by_value(groups: Mapping[str, Any]) -> dict[str, Any]:
+    """A card's checked groups with the values of the user's own presets, whose names mean nothing elsewhere."""
+    return {**groups, **{panel.name: _by_value(panel, groups[panel.name]) for panel in SET if panel.name in groups}}
+
+
+def _by_value(panel: Panel, part: Mapping[str, Any]) -> Mapping[str, Any]:
+    declared = panel["preset"]
+    mine = panel.saved.get(str(declared.check(part.get("preset", declared.default), panel.title)))
+    return part if mine is None else {**mine, **{name: part[name] for name in part if name != "preset"}}
+
+
 def control(name: str) -> Control:
     """One of `HOST` by its name."""
     return {one.name: one for one in HOST}[_known(name, [one.name for one in HOST], "setting of the webui in a card")]

@@ -101,7 +101,7 @@ class Preset:
         return replace(made, values=sparse(panel, self.values, where))
 
     def _checked_card(self, where: str) -> Preset:
-        from .card import Card
+        from .card import Card, by_value
 
         if CARDS["card"].check(self.name, CARDS.title) == AUTOMATIC:
             raise PrismError(f'{where}: "{self.name}" is a word of {CARDS.title} itself; choose another name')
@@ -109,7 +109,7 @@ class Preset:
             Card.of(self)
         except PrismError as error:
             raise PrismError(f"{where}: {error}") from error
-        return self
+        return replace(self, values=by_value(self.values))
 
     def over(self, older: Preset) -> Preset:
         """The same with what an older one has that this version does not know."""
