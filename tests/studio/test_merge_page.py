@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from browser import PATIENCE
 from sd_prism.merge.presets import PRESETS
+from sd_prism.settings import MERGE
 
 ROOT = "#script_txt2img_prism_block_merge"
 BARS = f"{ROOT}_panel .prism-bar"
@@ -144,6 +145,4 @@ def test_all_is_reached_by_keyboard(open_page):
     page.keyboard.press("PageUp")
     assert (labels(page)[2], levels(page)[2]) == ("IN01", 0.7)
     assert page.locator(f"{BARS}[tabindex='0']").count() == 1
-    assert page.locator(f"{ROOT}_ratio").first.get_attribute("title") == page.evaluate(
-        "JSON.parse(document.querySelector('.prism-merge').dataset.tips).ratio"
-    )
+    assert page.locator(f"{ROOT}_ratio").first.get_attribute("title") == MERGE["ratio"].doc

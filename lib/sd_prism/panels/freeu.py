@@ -21,7 +21,7 @@ FACTORS = ("version", "rule"), ("b1", "s1"), ("b2", "s2"), ("b3", "s3")
 SCHEDULE = ("start", "stop", "smoothness"), ("domain", "hires_radius")
 CURVES = ("schedule", "hires_schedule")
 DETAILS = tuple((f"{one}{k}", f"{other}{k}") for k in "123" for one, other in (("offset", "width"), ("cutoff", "high")))
-NARROW = 160  # pixels, so that two columns fit side by side
+NARROW = 240  # pixels, so that the words of a drawing can be read
 FILTER = ("symmetric", "keep_mean", "compatible"), ("blocks",)
 
 

@@ -26,7 +26,6 @@ ADVANCED = ("include", "exclude"), ("steps", "hires"), ("options", "recipe"), ("
 AS_LOADED = "as loaded"
 FORMATS = (AS_LOADED, "fp16", "bf16", "fp32")
 TIPS = {
-    "refresh": "Look for new files, and for what is loaded now.",
     "bake_name": "The name of the new checkpoint; it goes where the other checkpoints are.",
     "bake_format": "The format of its numbers; as loaded, it draws what the webui draws now; fp16 is half of fp32.",
     "bake_write": "Write the merge to a file, which then is a checkpoint like any other.",
@@ -130,9 +129,8 @@ def _wire_refresh(button: Any, made: Mapping[str, Any], host: Host) -> None:
 
 
 def _bars() -> str:
-    """Where the page draws the blocks; it also says what the fields of the panel are for."""
-    tips = {one.name: one.doc for one in MERGE.fields if one.name != "enabled"} | TIPS
-    return f'<div class="prism-merge" data-tips="{html.escape(json.dumps(tips))}"></div>'
+    """Where the page draws the blocks; it also says what those of baking are for."""
+    return f'<div class="prism-merge" data-tips="{html.escape(json.dumps(TIPS))}"></div>'
 
 
 def _baker(made: Mapping[str, Any], elem_id: ElemId, host: Host) -> None:
