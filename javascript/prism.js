@@ -2,3 +2,20 @@
 // errors, stay as they are.
 globalThis.prismSay = (text, values = {}) =>
   (globalThis.localization?.[text] ?? text).replace(/\{(\w+)\}/g, (mark, name) => values[name] ?? mark);
+
+// The lines that open a part of a panel, by the keyboard too: those of gradio 3 know the mouse alone.
+onAfterUiUpdate(() => {
+  const lines = '[id*="_prism_"]:not(.input-accordion) > .label-wrap:not(button, [tabindex])';
+  document.querySelectorAll(lines).forEach((line) => {
+    const tell = () => { line.ariaExpanded = String(line.classList.contains("open")); };
+    line.tabIndex = 0;
+    line.role = "button";
+    line.addEventListener("click", () => setTimeout(tell));
+    line.addEventListener("keydown", (event) => {
+      if (event.target !== line || !["Enter", " "].includes(event.key)) return;
+      event.preventDefault();
+      line.click();
+    });
+    tell();
+  });
+});

@@ -21,7 +21,7 @@ LINE = f"{ROOT}_panel .label-wrap"
 CHECKPOINT = "#setting_sd_model_checkpoint"
 FITS = "Prism mini-v1 fits this model"
 UNCHANGED = f"{ROOT}_view :text('All of this card')"
-SAID = "ul.options li"
+ENTRIES = f"{ROOT}_card li[aria-label]"
 GIGAFRACTAL = next(card for card in cards_of(presets("card")) if card.name == "Gigafractal Diffusion")
 NAMELESS = re.compile(r"^\s*- (button|textbox|combobox|listbox|checkbox|spinbutton|link|region)(?! \")", re.MULTILINE)
 
@@ -172,10 +172,10 @@ def test_cards_are_read_from_a_file_and_from_a_picture_and_found_again(page, tmp
           if (!found || found > 2) document.activeElement.blur(), document.querySelector(menu).focus();
           return found === 2;
         }""",
-        arg=[f"{ROOT}_card input", SAID],
+        arg=[f"{ROOT}_card input", ENTRIES],
         polling=1000,
     )
-    assert page.locator(SAID).last.get_attribute("aria-label") == GIGAFRACTAL.name
+    assert page.locator(ENTRIES).last.get_attribute("aria-label") == GIGAFRACTAL.name
 
 
 def test_the_offer_follows_the_menu_of_checkpoints(page, host):

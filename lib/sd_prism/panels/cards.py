@@ -121,7 +121,7 @@ class Cards:
             self._on(event, self.shown)
         on_load(self._heading, [self.menu, self.follow], [self.line])
         search = {"inputs": [self.search], "outputs": [self.menu], "show_progress": "hidden"}
-        self.search.input(lambda words: gr.update(choices=self.names(words)), **search)
+        self.search.change(lambda words: gr.update(choices=self.names(words)), **search)
         self.files.connect(self)
 
     def connect_checkpoint(self, menu: Any) -> None:
