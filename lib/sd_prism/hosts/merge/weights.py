@@ -25,7 +25,7 @@ from ..model import patchers, unet
 STORAGE = (torch.float8_e4m3fn, torch.float8_e5m2)  # types that only store: a host computes in another one
 TEXT = ("text_encoder.", "text_encoder_2.")
 PATCHED_TEXT = {"clip_l": TEXT[0], "clip_h": TEXT[0], "clip_g": TEXT[1]}
-EMBEDDING = ".wrapped."  # a module with the parameters of another one, for embeddings in prompts
+EMBEDDING = ".wrapped."  # in a patched part: a module with the parameters of another one, for embeddings in prompts
 
 
 class Place(NamedTuple):
@@ -181,7 +181,7 @@ def _texts(clip: Any) -> dict[str, Part]:
 def _places(model: Any) -> Iterator[tuple[str, Place]]:
     for start, part in _parts(model).items():
         for path, _ in part.module.named_parameters(remove_duplicate=False):
-            if EMBEDDING in path:
+            if part.patcher is not None and EMBEDDING in path:
                 continue
             owner, _, name = path.rpartition(".")
             inner = "text_model." if start in TEXT and not path.startswith(("text_model.", "text_projection")) else ""
