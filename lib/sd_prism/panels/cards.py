@@ -110,6 +110,11 @@ class Cards:
     def names(self, search: str = "") -> list[str]:
         return [AUTOMATIC, *self.host.cards(search)]
 
+    def _found(self, words: str, chosen: str | None) -> Any:
+        """The menu with the cards that have these words, and the chosen one, which a menu must offer."""
+        names = self.names(words)
+        return gr.update(choices=names if chosen in (None, *names) else [*names, chosen])
+
     # --- what happens
 
     def connect(self, found: Mapping[str, Any]) -> None:
@@ -120,8 +125,8 @@ class Cards:
         for event in (self.menu.change, self.follow.input, self.look.click):
             self._on(event, self.shown)
         on_load(self._heading, [self.menu, self.follow], [self.line])
-        search = {"inputs": [self.search], "outputs": [self.menu], "show_progress": "hidden"}
-        self.search.change(lambda words: gr.update(choices=self.names(words)), **search)
+        search = {"inputs": [self.search, self.menu], "outputs": [self.menu], "show_progress": "hidden"}
+        self.search.change(self._found, **search)
         self.files.connect(self)
 
     def connect_checkpoint(self, menu: Any) -> None:

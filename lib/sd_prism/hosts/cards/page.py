@@ -59,7 +59,6 @@ pages: dict[str, panel.Cards] = {}  # by tab
 def watch(script: Any) -> None:
     """Has the webui tell of its components as it makes them."""
     controls.watch(script, IDS, _connect)
-    script.on_after_component(_connect_checkpoint, elem_id=CHECKPOINT)
 
 
 def build(script: Any) -> list[Any]:
@@ -80,6 +79,8 @@ def _connect(tab: str, found: controls.Found) -> None:
     pages[tab].connect({**own, **ours})
 
 
-def _connect_checkpoint(told: Any) -> None:
-    for page in pages.values():
-        page.connect_checkpoint(told.component)
+def connect_checkpoint(component: Any, **made: Any) -> None:
+    """The webui's menu of checkpoints belongs to no tab, and comes after them."""
+    if made.get("elem_id") == CHECKPOINT:
+        for page in pages.values():
+            page.connect_checkpoint(component)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from modules import script_callbacks
+
 from ...errors import PrismError
 from ...settings import AUTOMATIC, CARDS, Field, Value
 from ..webui import PanelHost
@@ -43,6 +45,7 @@ host = CardsHost(CARDS)
 def register() -> None:
     host.register()
     http.register()
+    script_callbacks.on_after_component(page.connect_checkpoint)
 
 
 def watch(script: Any) -> None:

@@ -70,7 +70,7 @@ def build() -> gr.Blocks:
         settings.build(loadsave)
     interfaces.append((interface, "Settings", "settings"))
     with _blocks(title="Prism studio", fill_width=True) as demo:
-        with gradio_extensions.component_hooks(tabs[-1].runner):  # the last one is still told, as in the host
+        with gradio_extensions.component_hooks(None):
             settings.quicksettings()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as row:
             for interface, label, ident in interfaces:
