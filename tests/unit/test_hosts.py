@@ -103,6 +103,8 @@ for wanted in (  # ours goes around these at once
 ):
     name, function = wanted.split(".")
     setattr(wrapped.setdefault(name, types.ModuleType("modules." + name)), function, print)
+denoiser = wrapped["sd_samplers_cfg_denoiser"] = types.ModuleType("modules.sd_samplers_cfg_denoiser")
+denoiser.CFGDenoiser = type("CFGDenoiser", (), dict(combine_denoised=print))
 for name, module in wrapped.items():
     setattr(modules, name, module); sys.modules["modules." + name] = module
 sys.modules["modules"] = modules
