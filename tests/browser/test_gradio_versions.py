@@ -330,6 +330,7 @@ def test_the_panel_of_cascade_sets_the_webuis_controls_and_fills_its_gallery(ser
     expect(part(page, "cfg", CASCADE).locator("input[type=number]")).to_have_value("1.1")
     part(page, "refresh", CASCADE).click()
     menu = part(page, "decoder", CASCADE).locator("input").first
+    read(page, served, CASCADE)  # the menu is filled anew by then, and not while it is open
     for name in ("wuerstchen-b", "wuerstchen-b-lite"):
         menu.click()
         page.locator(f"li[aria-label='{name}']").click()

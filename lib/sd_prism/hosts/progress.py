@@ -7,11 +7,13 @@ call the UNet several times a step.
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from typing import Any
 
 from modules import script_callbacks, shared
 
 from . import model
+from .undo import undo
 
 LAST = 1 - 1e-6  # a run has not ended before its last call has
 
@@ -27,6 +29,9 @@ class Progress:
         script_callbacks.on_cfg_denoiser(self.before_call)
         script_callbacks.on_cfg_after_cfg(self.after_call)
         script_callbacks.on_model_loaded(lambda loaded: self.begin_pass())  # a denoiser holds on to its model
+        forgetting = ExitStack()
+        forgetting.callback(self.begin_pass)  # a page that was reloaded holds on to us
+        undo.enter("progress", forgetting)
 
     def begin_batch(self) -> None:
         self.calls = 0

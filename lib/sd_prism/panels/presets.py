@@ -17,7 +17,7 @@ from ..cards import Preset, Store, live
 from ..cards.preset import USER
 from ..errors import PrismError
 from ..settings import AUTOMATIC, CUSTOM, Panel, Value
-from .compat import CHECKED, tool_button, unsaved
+from .compat import CHECKED, on_load, tool_button, unsaved
 from .controls import ElemId, said
 
 SIGNS = {"save": "\U0001f4be", "delete": "\U0001f5d1\ufe0f", "undo": "\u21a9\ufe0f", "files": "\U0001f4c1"}
@@ -91,6 +91,7 @@ class Presets:
         for name, setting in zip(self.panel.kept, settings):
             self._on(setting.input, self._namer(name), [self.menu, *settings], [self.menu])
         self._on(self.menu.focus, self._seen, [self.known], [self.menu, self.known])
+        on_load(self._seen, [self.known], [self.menu, self.known])
         self._wire_form(settings)
         self._wire_files()
         for button, act in (("delete", self._delete), ("undo", self._undo)):
@@ -152,7 +153,7 @@ class Presets:
         return [gr.update(choices=self._names(), **more), self._names()]
 
     def _seen(self, known: list[str]) -> Answer:
-        """The menu is about to be opened; it would close again if it were told what it offers already."""
+        """The page is opened, or the menu is; it would close again if it were told what it offers already."""
         live.refresh(self.store())
         return [gr.update(), known] if known == self._names() else self._looked()
 
