@@ -1,7 +1,9 @@
 """A card of what stands on a page gives the page back, wherever it is read."""
 
+import sys
+
 import pytest
-from sd_prism.cards import Preset, Store, live
+from sd_prism.cards import Preset, Store, card, live
 from sd_prism.cards.card import HOST, SET, Card, cards_of
 from sd_prism.cards.change import applied
 from sd_prism.cards.match import Loaded, match
@@ -60,8 +62,9 @@ def test_an_empty_slot_keeps_its_name():
 
 
 @pytest.fixture
-def saved(tmp_path):
+def saved(tmp_path, monkeypatch):
     """Presets of the user's own, gone after the test."""
+    monkeypatch.setitem(sys.modules, card.__name__, card)  # another test may have reloaded the page, and forgotten it
     store = Store(tmp_path / "here")
     store.save(Preset("freeu", "Mine", {"b1": 1.25}))
     live.refresh(store)
