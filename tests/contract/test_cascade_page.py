@@ -128,6 +128,8 @@ def test_decoding_again_fills_the_gallery(page):
 
 
 def test_decoding_again_can_be_interrupted(page, host):
+    for side in ("width", "height"):
+        fill(page, f"#txt2img_{side}", "512")  # large enough to be stopped before it is done
     whole = generate(page)
     fill(page, f"{ROOT}_steps", "100")
     page.wait_for_timeout(500)

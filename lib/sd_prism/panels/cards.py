@@ -113,7 +113,7 @@ class Cards:
     def _found(self, words: str, chosen: str | None) -> Any:
         """The menu with the cards that have these words, and the chosen one, which a menu must offer."""
         names = self.names(words)
-        return gr.update(choices=names if chosen in (None, *names) else [*names, chosen])
+        return gr.update(choices=names if chosen in (None, *names) else [*names, chosen], value=chosen)
 
     # --- what happens
 
