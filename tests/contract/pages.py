@@ -10,7 +10,7 @@ from browser import PATIENCE
 from contract.hosts import Host
 
 # A host's page has these of its own, without any extension.
-# reading '0': the menu of gradio 6 where it gets fewer entries than before its chosen one; it shows the right ones after
+# reading '0': gradio 6's menu, where it gets fewer entries than before its chosen one; it shows the right ones then
 HOSTS_OWN = ("iframeResizer", "cdnjs", "reading 'props'", "reading '0'", "Failed to load resource", "ERR_")
 
 
