@@ -16,7 +16,7 @@ from ..cards import Store
 from ..errors import PrismError
 from ..settings import CASCADE
 from ..settings.cascade import AUTO, FIRST_STAGE
-from .compat import JS, tool_button, unsaved
+from .compat import JS, LATEST, tool_button, unsaved
 from .controls import ElemId, control
 from .presets import Presets
 
@@ -165,7 +165,7 @@ def connect(drawn: Drawn, found: Mapping[str, Any], tab: str, host: Host) -> Non
         return [gr.update(value=wanted[one]) if one in wanted else gr.update() for one in controls]
 
     outputs = [found[one] for one in controls]
-    drawn.made["preset"].input(first_stage, [drawn.made["preset"]], outputs, show_progress="hidden")
+    drawn.made["preset"].input(first_stage, [drawn.made["preset"]], outputs, show_progress="hidden", **LATEST)
     decoded = drawn.again.click(
         _decode(tab, host),
         [drawn.file, *drawn.components],

@@ -11,6 +11,8 @@ import gradio as gr
 JS = "_js" if gr.__version__.startswith("3.") else "js"
 """What events call the function that the page runs before the server's."""
 
+LATEST: dict[str, Any] = {} if gr.__version__.startswith("3.") else {"trigger_mode": "always_last"}
+"""For events of a hand that may go on: later gradio drops those that come while one is being answered."""
 
 CHECKED = not gr.__version__.startswith(("3.", "4."))
 """Whether gradio refuses a menu's value that was not among its choices when the page was built."""

@@ -13,7 +13,7 @@ from ..cards import Store
 from ..errors import PrismError
 from ..freeu import others
 from ..settings import FREEU
-from .compat import switch, unsaved
+from .compat import LATEST, switch, unsaved
 from .controls import ElemId, control
 from .presets import Presets
 
@@ -93,7 +93,7 @@ def _importer(made: dict[str, Any], elem_id: ElemId) -> None:
 
     outputs = [found, said, *(made[one] for one in names)]
     button.click(read, [text, found], outputs, show_progress="hidden")
-    found.input(read, [text, found], outputs, show_progress="hidden")
+    found.input(read, [text, found], outputs, show_progress="hidden", **LATEST)
     for component in (text, found):
         unsaved(component)
 

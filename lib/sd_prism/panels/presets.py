@@ -17,7 +17,7 @@ from ..cards import Preset, Store, live
 from ..cards.preset import USER
 from ..errors import PrismError
 from ..settings import AUTOMATIC, CUSTOM, Panel, Value
-from .compat import CHECKED, on_load, tool_button, unsaved
+from .compat import CHECKED, LATEST, on_load, tool_button, unsaved
 from .controls import ElemId, said
 
 SIGNS = {"save": "\U0001f4be", "delete": "\U0001f5d1\ufe0f", "undo": "\u21a9\ufe0f", "files": "\U0001f4c1"}
@@ -87,9 +87,9 @@ class Presets:
         `input` fires for the user's hand only, so neither answers the other, nor a paste.
         """
         settings = [made[name] for name in self.panel.kept]
-        self._on(self.menu.input, self._fill, [self.menu, *settings], [self.menu, self.known, *settings])
+        self._on(self.menu.input, self._fill, [self.menu, *settings], [self.menu, self.known, *settings], **LATEST)
         for name, setting in zip(self.panel.kept, settings):
-            self._on(setting.input, self._namer(name), [self.menu, *settings], [self.menu])
+            self._on(setting.input, self._namer(name), [self.menu, *settings], [self.menu], **LATEST)
         self._on(self.menu.focus, self._seen, [self.known], [self.menu, self.known])
         on_load(self._seen, [self.known], [self.menu, self.known])
         self._wire_form(settings)
@@ -116,8 +116,10 @@ class Presets:
         """What most buttons change: the menu, and the line below."""
         return [self.menu, self.known, self.told, self.line]
 
-    def _on(self, event: Callable[..., Any], act: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
-        event(act, inputs, outputs, show_progress="hidden")
+    def _on(
+        self, event: Callable[..., Any], act: Callable[..., Any], inputs: list[Any], outputs: list[Any], **how: Any
+    ) -> None:
+        event(act, inputs, outputs, show_progress="hidden", **how)
 
     # --- the menu
 
