@@ -49,6 +49,7 @@ ENVIRONMENT = {
 NOT_INHERITED = ("COMMANDLINE_ARGS", "PYTHONPATH", "PYTHONHOME", "PRISM_DATA_DIR")
 PROBE = Path(__file__).with_name("probe.py")
 WIDTHS = PROBE.with_name("widths.py")
+PATCHED_WIDTHS = PROBE.with_name("patched_widths.py")
 PRISM = "sd-webui-prism"
 SECOND = "second"
 STYLE = "tagged"
@@ -66,6 +67,8 @@ WEBUI_OPTIONS = (
 )
 BACKEND = "backend/args.py"  # of a webui that has a parser of its own for these
 BACKEND_OPTIONS = "--always-cpu", "--all-in-fp32"
+PATCHED = "ldm_patched/modules/args_parser.py"  # of another such webui
+PATCHED_OPTIONS = *BACKEND_OPTIONS, "--clip-in-fp32"
 BACKEND_HIRES = {"hr_additional_modules": ["Use same choices"]}
 
 
@@ -97,7 +100,12 @@ class Host:
         self.name, self.command, self.cwd = name, command, cwd
         self.log, self.data = folder / "log.txt", folder / "data"
         self.probed = self.data / "extensions" / PROBE.stem / "log.txt"
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PICTURE_SECONDS, trust_env=False)
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            timeout=PICTURE_SECONDS,
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),  # a host may close one a while after an error's answer
+        )
         self.hires: dict[str, Any] = {}  # what a request for a hires pass needs here besides
         self.reads_infotext = True
         self.noise = 0  # of 255: how far an img2img picture is from itself
@@ -249,6 +257,9 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
     if own:
         extension(folder / "data", WIDTHS)
         options += BACKEND_OPTIONS
+    elif (Path(path) / PATCHED).exists():
+        extension(folder / "data", PATCHED_WIDTHS)
+        options += PATCHED_OPTIONS
     command = [python, "launch.py", *WEBUI_OPTIONS, *options, *args]
     host = Host(name, command, port, cwd=Path(path), folder=folder)
     if own:  # what is told of it here was seen without Prism
