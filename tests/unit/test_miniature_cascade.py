@@ -30,12 +30,12 @@ def test_the_files_are_a_small_pair_in_the_published_layout():
     assert MINI_CASCADE.stat().st_size + MINI_CASCADE_DECODER.stat().st_size < 12e6
 
 
-@pytest.mark.parametrize(("compression", "natural", "subject"), [(32, False, 0.8), (32, True, 0.65), (42, False, 0.8)])
-def test_pictures_follow_their_prompts(mini, judge, compression, natural, subject, record_property):
+@pytest.mark.parametrize(("compression", "natural"), [(32, False), (32, True), (42, False)])
+def test_pictures_follow_their_prompts(mini, judge, compression, natural, record_property):
     scenes, prompts = judges.exam(48, 1, natural=natural)
     right = judges.share_right(judge, mini.drawn(prompts, seed=10_000, compression=compression), scenes)
     record_property("right", right)
-    least = {"subject": subject, "color": 0.93, "place": 0.95, "style": 0.55}
+    least = {"subject": 0.9, "color": 0.95, "place": 0.95, "style": 0.83}  # of 200 pictures .96, .985, 1 and .915
     assert all(right[name] >= share for name, share in least.items()), right
 
 
