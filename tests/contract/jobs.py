@@ -112,6 +112,11 @@ def difference(one: Picture, other: Picture) -> int:
     return int(np.abs(np.asarray(one.image, int) - np.asarray(other.image, int)).max())
 
 
+def same(host: Host, one: Picture, other: Picture) -> bool:
+    """Whether two pictures are one, as far as the host draws a job twice the same."""
+    return one.infotext == other.infotext and difference(one, other) <= host.noise
+
+
 def logged(host: Host, request: dict[str, Any]) -> list[str]:
     host.hooks()
     host.draw(request)

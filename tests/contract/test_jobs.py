@@ -8,7 +8,7 @@ from time import sleep
 import numpy as np
 import pytest
 from contract.hosts import SECOND
-from contract.jobs import HIRES, JOB, KEPT, freeu, inpainting, start_picture, wishing
+from contract.jobs import HIRES, JOB, KEPT, difference, freeu, inpainting, same, start_picture, wishing
 from contract.record import HOOKS, load
 from sd_prism.settings import FREEU
 
@@ -42,12 +42,18 @@ def unchanged(host, plain):
 
 @pytest.fixture(scope="module")
 def kept(host):
-    return [one.pixels for one in host.draw({**JOB, **KEPT})]
+    """The pictures of a job, and the hooks that the host calls for it."""
+    host.hooks()
+    pictures = [one.pixels for one in host.draw({**JOB, **KEPT})]
+    return pictures, {line.split()[0] for line in host.hooks()}
 
 
 @pytest.mark.parametrize("hook", HOOKS_OF_A_PICTURE)
 def test_an_exception_in_a_hook_is_reported_and_the_picture_comes(host, kept, hook):
-    assert [one.pixels for one in host.draw(wishing(f"fail in {hook}", **KEPT))] == kept
+    pictures, called = kept
+    if hook not in called:
+        pytest.skip("this host never calls it")
+    assert [one.pixels for one in host.draw(wishing(f"fail in {hook}", **KEPT))] == pictures
     assert f"RuntimeError: on purpose, in {hook}" in host.log.read_text(errors="replace")
 
 
@@ -55,7 +61,7 @@ def test_an_exception_in_a_hook_is_reported_and_the_picture_comes(host, kept, ho
 def test_exceptions_in_all_hooks_of_others_leave_freeu_as_it_is(host, unchanged, fields):
     (alone,) = host.draw({**JOB, **fields, **freeu(True)})
     (beside,) = host.draw(wishing("fail everywhere", True, **fields))
-    assert beside.pixels == alone.pixels
+    assert difference(beside, alone) <= (host.noise if "init_images" in fields else 0)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -124,10 +130,10 @@ def test_freeu_in_image_to_image(host, unchanged, mask):
     if not mask:
         del job["mask"]
     (plain,) = host.draw(job)
-    assert host.draw({**job, **freeu(False)})[0].png == plain.png
+    assert same(host, host.draw({**job, **freeu(False)})[0], plain)
     (on,) = host.draw({**job, **freeu(True)})
-    assert on.pixels != plain.pixels
-    assert host.draw({**job, **freeu(True)})[0].png == on.png
+    assert difference(on, plain) > host.noise
+    assert same(host, host.draw({**job, **freeu(True)})[0], on)
     assert f"{FREEU.title}: " in on.infotext and FREEU.title not in plain.infotext
     kept = np.asarray(on.image)[:, :32] == np.asarray(start_picture())[:, :32]
     assert kept.all() == mask
