@@ -108,6 +108,7 @@ class Host:
         )
         self.hires: dict[str, Any] = {}  # what a request for a hires pass needs here besides
         self.reads_infotext = True
+        self.in_order = True  # it calls every hook as A1111 does
         self.noise = 0  # of 255: how far an img2img picture is from itself
         self.process: subprocess.Popen[bytes] | None = None
         self.boot: list[str] = []  # the probe's lines of the start
@@ -253,15 +254,16 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
     for_webui(checkpoints, second_checkpoint(folder))
     port = free_port()
     options = ["--port", str(port), "--data-dir", str(folder / "data"), "--ckpt-dir", str(checkpoints)]
-    own = (Path(path) / BACKEND).exists()
+    own, patched = ((Path(path) / file).exists() for file in (BACKEND, PATCHED))
     if own:
         extension(folder / "data", WIDTHS)
         options += BACKEND_OPTIONS
-    elif (Path(path) / PATCHED).exists():
+    elif patched:
         extension(folder / "data", PATCHED_WIDTHS)
         options += PATCHED_OPTIONS
     command = [python, "launch.py", *WEBUI_OPTIONS, *options, *args]
     host = Host(name, command, port, cwd=Path(path), folder=folder)
+    host.in_order = not (own or patched)
     if own:  # what is told of it here was seen without Prism
         host.hires, host.reads_infotext, host.noise = BACKEND_HIRES, False, 1
     return host

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import pytest
 from contract.jobs import hook_log
 from contract.record import HOOKS, SOURCE, load
 
 RECORD = load(HOOKS)["log"]
+# What Prism is built on, so that it has to come in the same order in a host that otherwise has one of its own.
+BUILT_ON = {
+    *("script_unloaded", "before_ui", "app_started", "before_process", "process", "before_process_batch"),
+    *("process_batch", "process_before_every_sampling", "cfg_denoiser", "post_sample", "postprocess"),
+}
 BY_VISITORS = {"infotext_pasted", "before_token_counter", "extra_noise"}  # of a page, or by a setting
 
 
@@ -16,8 +23,16 @@ def log(host):
 
 
 @pytest.mark.parametrize("part", RECORD)
-def test_hooks_come_in_the_recorded_order_with_the_recorded_arguments(log, part):
-    assert log[part] == RECORD[part]
+def test_hooks_come_in_the_recorded_order_with_the_recorded_arguments(host, log, part):
+    if host.in_order:
+        assert log[part] == RECORD[part]
+    else:
+        assert built_on(log[part]) == built_on(RECORD[part])
+
+
+def built_on(lines):
+    """The hooks that Prism is built on, each once where it comes several times in a row."""
+    return [name for name, _ in groupby(line.split()[0] for line in lines if line.split()[0] in BUILT_ON)]
 
 
 def test_the_record_has_every_hook_and_callback():
