@@ -184,6 +184,18 @@ def test_a_card_in_a_picture_keeps_its_name():
     assert importers.read(drawn((CARDS, "card=Neon style")), "1.png")[0].name == "Neon style"
 
 
+@pytest.mark.parametrize(
+    "preset", ["Automatic (by model)", "SDXL (authors)", "Text-to-video (Zeroscope)", "SD 1.4 (authors)"]
+)
+def test_a_card_of_a_picture_names_the_preset_that_the_picture_names(preset):
+    """Several presets have the same values."""
+    values = FREEU.read({"preset": preset, "start": 0.25})
+    *_, card = importers.read(drawn((FREEU, infotext.dumps(FREEU, values))))
+    assert {name: value for name, value in card.values["freeu"].items() if name in values} == {
+        name: values[name] for name in ("enabled", "preset", *FREEU.kept)
+    }
+
+
 def test_other_programs_freeu_in_a_picture_is_a_preset_too():
     text = f"{HOST}, freeu_enabled: True, freeu_b1: 1.1, freeu_b2: 1.2, freeu_s1: 0.9, freeu_s2: 0.2"
     freeu, card = importers.read(text, "forge.png")

@@ -23,9 +23,10 @@ from ..freeu import others as freeu
 from ..merge import others as weights
 from ..merge.presets import PRESETS, find
 from ..schedule import short
-from ..settings import CARDS, FREEU, MERGE, PANELS, Panel, Value
+from ..settings import CARDS, CUSTOM, FREEU, MERGE, PANELS, Panel, Value
 from . import card, pictures
 from .preset import CARD, FEATURES, FORMAT, SEVERAL, Preset, parse, sparse
+from .saving import part_of
 
 UNNAMED = "Imported"
 PLACEHOLDER = "{prompt}"
@@ -177,12 +178,19 @@ def _card(params: Mapping[str, str], presets: Found, stem: str) -> Preset:
     if params.get(pictures.NEGATIVE[:-1]):
         values["negative"] = {"before": params[pictures.NEGATIVE[:-1]]}
     panels = {panel.name: panel for panel in PANELS}
-    values |= {one.feature: {**panels[one.feature].on, **one.values} for one in presets}
+    values |= {one.feature: _part(panels[one.feature], params, one.values) for one in presets}
     match = {"names": [params["Model"]] if "Model" in params else []}
     if "Model hash" in params:
         match["hashes"] = [params["Model hash"]]
     named = dict(infotext.items(params.get(CARDS.title, ""))).get("card", stem)
     return Preset(CARD, named, values, extra={"match": match})
+
+
+def _part(panel: Panel, params: Mapping[str, str], values: Mapping[str, Value]) -> Mapping[str, Value]:
+    """A panel's group; under the name of a preset all of it, for other presets may have the same values."""
+    written = infotext.loads(panel, params.get(panel.title))
+    is_named = bool(panel.presets) and panel.title in params and written["preset"] != CUSTOM
+    return part_of(panel, written) if is_named else {**panel.on, **values}
 
 
 def _kept(panel: Panel, values: Mapping[str, Value]) -> dict[str, Value]:

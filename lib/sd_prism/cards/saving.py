@@ -22,12 +22,15 @@ def groups_of(current: Mapping[str, Value], texts: Iterable[str]) -> dict[str, A
     groups: dict[str, Any] = {"host": host}
     groups |= {side: {"before": text} for side in texts if (text := str(current.get(side, "")).strip())}
     panels = [panel for panel in SET if any(key.startswith(f"{panel.name}.") for key in current)]
-    return groups | {panel.name: _part(panel, current) for panel in panels}
+    return groups | {panel.name: part_of(panel, _of(panel, current)) for panel in panels}
 
 
-def _part(panel: Panel, current: Mapping[str, Value]) -> dict[str, Value]:
+def _of(panel: Panel, current: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: current[key] for name in panel.names if (key := f"{panel.name}.{name}") in current}
+
+
+def part_of(panel: Panel, given: Mapping[str, Value]) -> dict[str, Value]:
     """A panel's settings, all by value, for the user's names are of this machine; only its switch if that is off."""
-    given = {name: current[key] for name in panel.names if (key := f"{panel.name}.{name}") in current}
     if not given.get("enabled", True):
         return panel.off
     values = panel.read(given)
