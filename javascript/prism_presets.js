@@ -19,6 +19,7 @@
     const field = asked && document.querySelector(`#${asked} :is(input, textarea)`);
     if (!field?.offsetParent) return;
     asked = null;
+    if (field === document.activeElement) return; // somebody is typing in it already
     field.focus();
     field.select();
   };
