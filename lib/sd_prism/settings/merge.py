@@ -227,13 +227,13 @@ MERGE = Panel(
         ),
         _text(
             "include",
-            "Only",
+            "Only these blocks",
             "Blocks and parts of tensors' names that may change, such as IN04-IN08 /attn2; empty: all.",
             lambda text: " ".join(map(str, selectors(text))),
         ),
         _text(
             "exclude",
-            "Except",
+            "Except these blocks",
             "Blocks and parts of tensors' names that stay as they are.",
             lambda text: " ".join(map(str, selectors(text))),
         ),
