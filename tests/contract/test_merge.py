@@ -22,6 +22,10 @@ HALF = {"model": NEON, "ratio": 0.5}
 FULL = {"model": NEON, "ratio": 0.3, "te": "0.7", "vae": "0.4"}
 RECIPE = "BASE=0.7,VAE=0.4"
 WITH_LORA = f"{JOB['prompt']} <lora:{LORA}:0.8>"
+FP8 = {  # ways to keep weights in fp8, by the option that a host has for it
+    "fp8_storage": [{"fp8_storage": "Enable", "cache_fp16_weight": cached} for cached in (False, True)],
+    "forge_unet_storage_dtype": [{"forge_unet_storage_dtype": name} for name in ("float8-e4m3fn", "float8-e5m2")],
+}
 
 
 def merged(*args, **fields):
@@ -387,29 +391,32 @@ def test_another_vae_is_not_taken_for_the_merged_one(host, plain):
 
 def test_fp8_storage_is_merged_into_and_restored(host, plain):
     """Not compared with the baked file: A1111 loads some layers of a file in fp32 by way of fp16 then."""
-    if "fp8_storage" not in host.get("/sdapi/v1/options"):
+    options = host.get("/sdapi/v1/options")
+    ways = next((ways for option, ways in FP8.items() if option in options), None)
+    if ways is None:
         pytest.skip("this host has no fp8 storage")
 
-    def store(storage, **options):
+    def store(way=None):
         """A1111 rounds the noise schedule of the model that is loaded meanwhile, not that of the next one.
 
         With --medvram it makes live previews in the job, and those of a CPU fail at fp8.
         """
-        host.post("/sdapi/v1/options", {"fp8_storage": storage, "live_previews_enable": storage != "Enable", **options})
+        chosen = way or {option: options[option] for option in ways[0]}
+        host.post("/sdapi/v1/options", {"live_previews_enable": way is None, **chosen})
         pixels(host, **checkpoint(SECOND))
 
     try:
-        for cached in (False, True):
-            store("Enable", cache_fp16_weight=cached)
+        for way in ways:
+            store(way)
             alone, before, network = pixels(host), weights(host), pixels(host, prompt=WITH_LORA)
             live = pixels(host, FULL), pixels(host, FULL, prompt=WITH_LORA)
             assert len({alone, network, plain[0], *live}) == 5
             assert pixels(host, FULL) == live[0] and pixels(host, prompt=WITH_LORA) == network
             assert pixels(host, FULL, prompt=WITH_LORA) == live[1]
             assert pixels(host) == alone and weights(host) == before
-            store("Disable")
+            store()
     finally:
-        store("Disable")
+        store()
 
 
 def test_reload_ui_restores_the_model(host, plain):

@@ -76,6 +76,13 @@ def weights():
     return found.hexdigest()
 
 
+def test_weights_that_a_host_keeps_packed_are_left_alone_and_the_picture_says_why(draw, monkeypatch):
+    plain, before = draw().pixels, weights()
+    monkeypatch.setattr(loaded().model.diffusion_model, "storage_dtype", "nf4", raising=False)
+    made = draw(HALF)
+    assert (made.pixels, weights()) == (plain, before) and "keeps them packed (nf4)" in made.infotext
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_weight_of_one_gives_every_tensor_of_the_other_model(draw, family):
     plain = draw(model=family).pixels

@@ -151,7 +151,7 @@ def dtypes(model: Any) -> dict[str, torch.dtype]:
     found: dict[str, torch.dtype] = {}
     for name, block in layout.homes.items():
         kind = tensors[layout.names[name]].dtype
-        kind = computed() if kind in STORAGE else kind
+        kind = computed(model) if kind in STORAGE else kind
         if kind.is_floating_point:
             found[block] = torch.promote_types(found.get(block, kind), kind)
     return found
@@ -188,7 +188,7 @@ class Pristine:
     def keep(self, name: str) -> None:
         """Called with the host's name of a tensor before it changes."""
         theirs, held = self.names[name], self.weights.base(name)
-        if self.source is None or not _alike(held, self.source.tensor(theirs)):
+        if self.source is None or not _alike(held, self.source.tensor(theirs), self.weights.computed):
             self.kept[theirs] = held.to("cpu", copy=True)
 
     def release(self) -> None:
@@ -197,24 +197,25 @@ class Pristine:
             release()
 
 
-def _alike(live: Tensor, stored: Tensor) -> bool:
-    """Whether a live tensor holds what a file says, by its first and last row alone.
+def _alike(live: Tensor, stored: Tensor, computed: torch.dtype) -> bool:
+    """Whether a live tensor holds what a file says, by its first and last row alone; fp8 is made of type `computed`.
 
     That tells what hosts do: they load a tensor whole, or cast it. It assumes that nobody edits a few rows in the
     midst of one and leaves both ends; such an edit is lost when the file's values are written back.
     """
     if live.numel() != stored.numel():
         return True  # the merge refuses it
-    return torch.equal(_sample(live), _sample(stored.view(live.shape), live.dtype))
+    types = (computed, live.dtype) if live.dtype in STORAGE else (live.dtype,)
+    return torch.equal(_sample(live), _sample(stored.view(live.shape), *types))
 
 
-def _sample(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """The first and the last row, as a host keeps them that holds `dtype`."""
+def _sample(tensor: Tensor, *types: torch.dtype) -> Tensor:
+    """The first and the last row, as a host keeps them that brings them to these types one after the other."""
     rows = tensor.detach().reshape(1, -1) if tensor.dim() < 2 else tensor.detach()
     ends = [end.flatten().to("cpu", copy=True) for end in (rows[:1], rows[-1:])]
-    if dtype in STORAGE:
-        ends = [end.to(computed()) for end in ends]
-    return torch.cat([end.to(dtype or end.dtype).float() for end in ends])
+    for dtype in types:
+        ends = [end.to(dtype) for end in ends]
+    return torch.cat([end.float() for end in ends])
 
 
 @dataclass
@@ -305,8 +306,10 @@ class Merged:
         names = sorted(self._touched)
         found: dict[str, Tensor] = {}
         for name in names[:: max(len(names) // CANDIDATES, 1)]:
-            base = self.weights.base(name)
-            if len(found) < SAMPLES and not _alike(base, self.pristine.tensor(self.pristine.names[name])):
+            if len(found) == SAMPLES:
+                break
+            base, stored = self.weights.base(name), self.pristine.tensor(self.pristine.names[name])
+            if not _alike(base, stored, self.weights.computed):
                 found[name] = _sample(base)
         return found
 

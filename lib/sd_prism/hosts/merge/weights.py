@@ -54,17 +54,21 @@ class Weights(Mapping[str, Tensor]):
     Those in fp8 come as copies in the type from which the host makes fp8, and those that the host has widened as copies
     in the type in which it loads them, so that they round as a file does; `store` brings them back.
     Raises PrismError for weights that the host has packed.
+
+    Attributes:
+        computed: the type from which the host makes fp8.
     """
 
     def __init__(self, model: Any) -> None:
         refuse_packed(model)
         self._model = weakref.ref(model)
+        self.computed = computed(model)
         self._places = dict(_places(model))
         self._staged: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
         tensor = self.live(name)
-        kind = computed() if tensor.dtype in STORAGE else self._part(self._places[name]).kept or tensor.dtype
+        kind = self.computed if tensor.dtype in STORAGE else self._part(self._places[name]).kept or tensor.dtype
         return tensor if kind == tensor.dtype else self._stage(name, tensor, kind)
 
     def __iter__(self) -> Iterator[str]:
@@ -136,9 +140,9 @@ class Weights(Mapping[str, Tensor]):
         return _parts(self._model())[place.part]
 
 
-def computed() -> torch.dtype:
-    """The type from which a host makes fp8."""
-    return getattr(devices, "dtype_unet", torch.float16)
+def computed(model: Any) -> torch.dtype:
+    """The type from which a host makes fp8; patched models have it made of the file's, which all go into fp32."""
+    return torch.float32 if patchers(model) else getattr(devices, "dtype_unet", torch.float16)
 
 
 def refuse_packed(model: Any) -> None:
