@@ -176,8 +176,16 @@ class Host:
 
     def press_reload(self) -> None:
         """What the page sends when the button "Reload UI" of the settings is pressed."""
+        self._press("settings_restart_gradio")
+
+    def refresh_menus(self) -> None:
+        """Have a host look for files of its own menu beside that of checkpoints, where it has that."""
+        if self.hires:
+            self._press("forge_refresh_checkpoint")
+
+    def _press(self, elem_id: str) -> None:
         page = self.get("/config")
-        (button,) = (x["id"] for x in page["components"] if x["props"].get("elem_id") == "settings_restart_gradio")
+        (button,) = (x["id"] for x in page["components"] if x["props"].get("elem_id") == elem_id)
         number = next(
             index
             for index, one in enumerate(page["dependencies"])
@@ -257,7 +265,11 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
     own, patched = ((Path(path) / file).exists() for file in (BACKEND, PATCHED))
     if own:
         extension(folder / "data", WIDTHS)
-        options += BACKEND_OPTIONS
+        options += [
+            *BACKEND_OPTIONS,
+            "--gradio-allowed-path",
+            path,
+        ]  # else its page gets no scripts beside a data folder
     elif patched:
         extension(folder / "data", PATCHED_WIDTHS)
         options += PATCHED_OPTIONS
