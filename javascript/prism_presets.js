@@ -1,17 +1,28 @@
 // What the small buttons beside a menu of presets do is said here, for the hosts' own have no words; and the form that
 // one of them opens takes the keyboard.
 (() => {
-  const tips = () => ({
-    save: prismSay("Save these settings as a preset of your own"),
-    delete: prismSay("Delete the chosen preset; it can be taken back"),
-    undo: prismSay("Take back the last saving, deleting or import"),
-    files: prismSay("Import and export presets"),
+  const CARDS = '[id*="_prism_cards_"]';
+  const tips = (undo = prismSay("Take back the last saving, deleting or import")) => ({
+    presets: {
+      save: prismSay("Save these settings as a preset of your own"),
+      delete: prismSay("Delete the chosen preset; it can be taken back"),
+      undo,
+      files: prismSay("Import and export presets"),
+    },
+    cards: {
+      save: prismSay("Save what this page has as a card of your own"),
+      delete: prismSay("Delete the chosen card; it can be taken back"),
+      undo,
+      files: prismSay("Import and export cards"),
+    },
   });
   let asked = null; // the id of the field that is about to be shown
 
   const look = () => {
-    for (const [name, tip] of Object.entries(tips())) {
+    const { cards, presets } = tips();
+    for (const name of Object.keys(presets)) {
       document.querySelectorAll(`button[id*="_prism_"][id$="_preset_${name}"]`).forEach((button) => {
+        const tip = (button.matches(CARDS) ? cards : presets)[name];
         if (button.title !== tip) button.title = tip;
         if (button.ariaLabel !== tip) button.ariaLabel = tip;
       });

@@ -85,7 +85,7 @@ def test_the_models_card_is_offered_applied_and_taken_back(page):
     page.evaluate("(line) => document.querySelector(line).click()", LINE)
     page.wait_for_selector(f"{ROOT}_view th:text('Then')")
     assert {"CFG Scale", "Schedule type"} <= rows(page)
-    assert "Offered, because" in page.inner_text(f"{ROOT}_view") and not page.locator(f"{ROOT}_look").is_visible()
+    assert "Offered for its" in page.inner_text(f"{ROOT}_view") and not page.locator(f"{ROOT}_look").is_visible()
     waits_for(page, "#txt2img_cfg_scale", "7")
     page.click(f"{ROOT}_apply")
     waits_for(page, "#txt2img_cfg_scale", "5")

@@ -129,7 +129,7 @@ def test_a_measurement_is_shown_on_request(page):
     page.click(f"{ROOT}_show")
     page.wait_for_selector(f"{ROOT}_measured figure")
     assert page.locator(f"{ROOT}_measured figure").count() == 2
-    assert "Stage 1: backbone gain" in page.locator(f"{ROOT}_measured").inner_text()
+    assert "Stage 1 · Backbone gain:" in page.locator(f"{ROOT}_measured").inner_text()
 
 
 def test_settings_of_another_program_are_read_into_the_panel(page):

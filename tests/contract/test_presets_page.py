@@ -106,7 +106,7 @@ def test_one_is_saved_kept_deleted_and_taken_back(page, host):
     saved = json.loads(file.read_text(encoding="utf8"))
     assert (saved["name"], saved["author"], saved["notes"]) == ("Mine", "Ada", "for <trees>")
     assert FREEU.read({**saved["values"], "preset": CUSTOM}) == {
-        **FREEU.defaults(), **FREEU.presets[BUILT_IN], "b1": 1.35,
+        **FREEU.defaults(), **FREEU.on, **FREEU.presets[BUILT_IN], "b1": 1.35,
     }  # fmt: skip
 
     page.reload(wait_until="commit")
@@ -115,13 +115,34 @@ def test_one_is_saved_kept_deleted_and_taken_back(page, host):
     choose(page, "Mine")
     wait(page, "b1", "1.35")
     press(page, "delete")
-    waits_for_line(page, 'Deleted "Mine"')
+    waits_for_line(page, 'Deleted: "Mine"')
     wait(page, "preset", CUSTOM)
     assert not file.exists()
     press(page, "undo")
-    waits_for_line(page, "Taken back")
+    waits_for_line(page, "Taken back:")
     wait(page, "preset", "Mine")
     assert json.loads(file.read_text(encoding="utf8")) == saved
+
+
+@pytest.mark.parametrize(
+    ("keys", "typed", "taken"),
+    [
+        (["ControlOrMeta+a", "Delete"], "1.2", "1.2"),
+        (["ControlOrMeta+a"], "1.2", "1.2"),
+        (["End"], "5", "1.45"),
+        (["ControlOrMeta+a"], "9", f"{FREEU['b1'].high:g}"),
+    ],
+    ids=["emptied first", "written over", "behind what is there", "too large"],
+)
+def test_a_number_that_is_typed_makes_a_preset_custom(page, keys, typed, taken):
+    choose(page, BUILT_IN)
+    wait(page, "b1", "1.4")
+    for key in keys:
+        field(page, "b1").press(key)
+    field(page, "b1").press_sequentially(typed)
+    field(page, "b1").press("Tab")
+    wait(page, "preset", CUSTOM)
+    wait(page, "b1", taken)
 
 
 def test_a_built_in_one_cannot_be_deleted_and_one_without_a_name_is_not_saved(page, host):
@@ -148,7 +169,7 @@ def test_files_are_read_and_handed_over_and_an_unreadable_one_is_named(page, hos
     whole = {"format": "prism.preset", "version": 1, "feature": "freeu", "name": "Given", "values": {"b1": 1.25}}
     given.write_text(json.dumps(whole), encoding="utf8")
     press(page, "files")
-    waits_for_line(page, "broken.json is left out")
+    waits_for_line(page, "Left out:")
     page.locator(f"{root(FREEU)}_preset_import input[type=file]").set_input_files(given)
     waits_for_line(page, 'Imported: "Given"')
     choose(page, "Given")
@@ -172,6 +193,20 @@ def test_a_panel_whose_presets_are_something_else_has_saved_ones_too(page):
     wait(page, "saved", CUSTOM, MERGE)
     choose(page, "Rise", "saved", MERGE)
     wait(page, "weights", "0.25 1", MERGE)
+    paint(page)
+    wait(page, "saved", CUSTOM, MERGE)
+    assert field(page, "weights", MERGE).input_value() != "0.25 1"
+
+
+def paint(page):
+    """A stroke over the bars of Block Merge."""
+    tracks = page.locator(f"{root(MERGE)}_panel .prism-bars .prism-track")
+    tracks.first.scroll_into_view_if_needed()
+    first, last = (one.bounding_box() for one in (tracks.nth(3), tracks.nth(-4)))
+    page.mouse.move(first["x"] + 4, first["y"] + first["height"] - 2)
+    page.mouse.down()
+    page.mouse.move(last["x"] + 4, last["y"] + 2, steps=4)
+    page.mouse.up()
 
 
 def nameless(page, selector):

@@ -68,7 +68,7 @@ def test_a_hidden_panel_is_not_on_the_page_and_still_takes_its_arguments(studio)
     for panel in PANELS:
         script = hidden[panel.title]
         assert script.args_to - script.args_from == counts[panel.title] == len(panel.fields)
-        assert not any(control.visible for control in script.controls)
+        assert not any(control.visible for control in (script.group, *script.controls))
         assert panel.read([control.value for control in script.controls]) == panel.read(panel.off)
     assert "Prism FreeU: version=2; b1=1.25" in drawn(hidden, FREEU_ON)
 

@@ -206,13 +206,18 @@ def control(name: str) -> Control:
 
 def label(key: str) -> str:
     """A flat name in the words of the page: "Sampling steps", "Prism FreeU: Stage 1 backbone"."""
+    return ": ".join(labels(key))
+
+
+def labels(key: str) -> tuple[str, ...]:
+    """A flat name as the page's own labels: a field's, after its panel's."""
     group, _, name = key.partition(".")
     if group in SIDES:
-        return SIDES[group]
+        return (SIDES[group],)
     if group == "host":
-        return control(name).label
+        return (control(name).label,)
     panel = {one.name: one for one in SET}[group]
-    return panel.title if name == "enabled" else f"{panel.title}: {panel[name].label}"
+    return (panel.title,) if name == "enabled" else (panel.title, panel[name].label)
 
 
 def of_infotext(params: Mapping[str, Any]) -> dict[str, Value]:

@@ -19,6 +19,14 @@ FAMILIES = {
     "sdxl": "Stable Diffusion XL",
     "cascade": "Stable Cascade",
 }
+WHY = {
+    "hash": "its hash is {}",
+    "title": 'the file calls itself "{}"',
+    "name": 'it is named "{}"',
+    "parent": 'a guess: the file says it was made from "{}"',
+    "family": "a guess: it is a {} model, of which nothing else is known",
+}
+"""Reasons in words, the best first."""
 SHORT = 10  # digits of a SHA-256 that webuis show
 ENDING = re.compile(r"\.(safetensors|ckpt|pt|pth|bin|gguf)$", re.IGNORECASE)
 SHOWN_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,10}\]$")
@@ -49,11 +57,22 @@ class Loaded:
 
 
 class Match(NamedTuple):
-    """A card that fits, and the reason in words; a card that is not `sure` is an offer, never taken by itself."""
+    """A card that fits; one that is not `sure` is an offer, never taken by itself.
+
+    Attributes:
+        by: what it was recognised by, a key of `WHY`.
+        what: that hash, title, name or family.
+    """
 
     card: Card
-    why: str
+    by: str
+    what: str
     sure: bool = True
+
+    @property
+    def why(self) -> str:
+        """In words."""
+        return WHY[self.by].format(self.what)
 
 
 def match(loaded: Loaded, cards: Iterable[Card]) -> list[Match]:
@@ -61,9 +80,9 @@ def match(loaded: Loaded, cards: Iterable[Card]) -> list[Match]:
     found = []
     for card in cards:
         reasons = (_by_hash, _by_title, _by_name, _by_parent, _by_family)
-        for rank, reason in enumerate(reasons):
-            if why := reason(loaded, card):
-                found.append((rank, card.preset.origin == "built-in", Match(card, why, rank < 3)))
+        for rank, (by, reason) in enumerate(zip(WHY, reasons)):
+            if what := reason(loaded, card):
+                found.append((rank, card.preset.origin == "built-in", Match(card, by, what, rank < 3)))
                 break
     return [one for *_, one in sorted(found, key=lambda entry: entry[:2])]
 
@@ -88,8 +107,7 @@ def _bare(name: str) -> str:
 def _by_hash(loaded: Loaded, card: Card) -> str:
     known = [one.casefold() for key in ("hashes", "sha256") for one in card.match.get(key, ())]
     told = {one.casefold() for one in (loaded.sha256, loaded.shorthash, loaded.sha256[:SHORT], loaded.oldhash) if one}
-    found = next((one for one in known if one in told or one[:SHORT] in told), "")
-    return f"its hash is {found[:SHORT]}" if found else ""
+    return next((one for one in known if one in told or one[:SHORT] in told), "")[:SHORT]
 
 
 def _by_title(loaded: Loaded, card: Card) -> str:
@@ -98,25 +116,24 @@ def _by_title(loaded: Loaded, card: Card) -> str:
         title = str(loaded.metadata.get(key) or "")
         names = (wanted[key],) if key in wanted else _names(card)
         if _named(title, names) and _may_be(loaded, card):
-            return f'the file calls itself "{title}"'
+            return title
     return ""
 
 
 def _by_name(loaded: Loaded, card: Card) -> str:
     named = next((one for one in (loaded.file, loaded.name) if _named(one, _names(card))), "")
-    return f'it is named "{_bare(named)}"' if named and _may_be(loaded, card) else ""
+    return _bare(named) if named and _may_be(loaded, card) else ""
 
 
 def _by_parent(loaded: Loaded, card: Card) -> str:
     titles = (str(loaded.metadata.get(key) or "") for key in PARENT_TITLES)
     found = next((one for one in titles if one and _named(one, _names(card))), "")
-    return f'a guess: the file says it was made from "{found}"' if found and _may_be(loaded, card) else ""
+    return found if found and _may_be(loaded, card) else ""
 
 
 def _by_family(loaded: Loaded, card: Card) -> str:
     if loaded.family and loaded.family in card.match.get("families", ()):
-        family = FAMILIES.get(loaded.family, loaded.family)
-        return f"a guess: it is a {family} model, of which nothing else is known"
+        return FAMILIES.get(loaded.family, loaded.family)
     return ""
 
 

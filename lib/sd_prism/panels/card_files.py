@@ -15,10 +15,11 @@ from ..errors import PrismError
 from ..settings import AUTOMATIC
 from .compat import unsaved
 from .controls import ElemId, said
-from .presets import DROP, buttons, file_of
+from .presets import DROP, RESTORES, buttons, file_of, imported, left_out, quoted
 
 if TYPE_CHECKING:
     from .cards import Answer, Cards, Page
+    from .presets import Line
 
 FOR_MODEL = "Offer it for the loaded checkpoint"
 KEPT = {"Keep the prompt": "prompt", "Keep the negative prompt": "negative"}
@@ -90,14 +91,14 @@ class CardFiles:
 
         event(answer, inputs, outputs, show_progress="hidden")
 
-    def _told(self, text: str) -> Answer:
-        return {self.place: gr.update(visible=bool(text)), self.line: said(text)}
+    def _told(self, *line: str) -> Answer:
+        return {self.place: gr.update(visible=bool(line)), self.line: said(*line)}
 
-    def _done(self, text: str, *names: str | None) -> Answer:
+    def _done(self, line: Line, *names: str | None) -> Answer:
         """What was done, and the menu as it is now with the first of these cards that is there."""
         known = self.panel.names()
         chosen = next((one for one in names if one in known), AUTOMATIC)
-        return {**self._told(text), self.panel.menu: gr.update(choices=known, value=chosen)}
+        return {**self._told(*line), self.panel.menu: gr.update(choices=known, value=chosen)}
 
     def _closed(self) -> Answer:
         return {one: gr.update(visible=False) for one in (self.form, self.exchange, self.exported, self.place)}
@@ -115,22 +116,20 @@ class CardFiles:
         told = self.panel.host.recognised() if FOR_MODEL in kept else {}
         families = tuple(told.pop("base", ()))
         saved = self.store().save(Preset(CARD, name, values, author.strip(), notes.strip(), families, told))
-        return {**self._closed(), **self._done(f'Saved "{saved.name}"', saved.name)}
+        return {**self._closed(), **self._done(("Saved:", quoted(saved.name)), saved.name)}
 
     def _delete(self, chosen: str) -> Answer:
         if chosen == AUTOMATIC:
             raise PrismError("No card is chosen; choose one of yours in the menu, then delete it")
         self.store().delete(CARD, chosen)
-        return self._done(f'Deleted "{chosen}"; the button beside brings it back', chosen)
+        return self._done(("Deleted:", quoted(chosen), RESTORES), chosen)
 
     def _restore(self, chosen: str) -> Answer:
         name = self.store().undo()
-        return self._done(f"Taken back: {name}", name, chosen)
+        return self._done(("Taken back:", name), name, chosen)
 
     def _show(self) -> Answer:
-        lost = [one for one in self.store().unreadable if one.file.parent.name == CARD]
-        text = "\n".join(f"{one.file} is left out: {one.reason}" for one in lost)
-        return {**self._closed(), **self._told(text), self.exchange: gr.update(visible=True)}
+        return {**self._closed(), **self._told(*left_out(self.store(), CARD)), self.exchange: gr.update(visible=True)}
 
     def _import(self, chosen: str, file: Any) -> Answer:
         path = Path(getattr(file, "name", file))  # gradio 3 gives a file, later ones its path
@@ -138,9 +137,8 @@ class CardFiles:
             found = self.store().import_(path)
         except PrismError as error:
             return {**self._told(str(error)), self.given: None}
-        text = ", ".join(f'"{one.name}" ({one.feature})' for one in found)
         card = next((one.name for one in found if one.feature == CARD), None)
-        return {**self._done(f"Imported: {text}", card, chosen), self.given: None}
+        return {**self._done(imported(found), card, chosen), self.given: None}
 
     def _export(self, chosen: str) -> Answer:
         if chosen == AUTOMATIC:
@@ -154,7 +152,7 @@ class CardFiles:
 
     def _handed(self, presets: list[Preset], name: str) -> Answer:
         file = file_of(self.store(), presets, name)
-        return {**self._told(""), self.exported: gr.update(value=file, visible=True)}
+        return {**self._told(), self.exported: gr.update(value=file, visible=True)}
 
     def _saved(self) -> list[Preset]:
         return [one for one in self.store().list(CARD) if one.origin == USER]

@@ -1,13 +1,15 @@
-"""A card as HTML: what it is, and what it would change or has changed."""
+"""A card as HTML: what it is, and what it would change or has changed; texts and values apart, see `controls.said`."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
 
-from ..cards.card import SET, Card, label
+from ..cards.card import SET, Card, labels
 from ..cards.change import Change
+from ..cards.match import Match
 from ..settings import Value
+from .controls import apart
 
 TEXTS = ("prompt", "negative")
 UNCHANGED = '<p class="prism-card-line">All of this card\'s settings are on the page.</p>'
@@ -16,20 +18,29 @@ NO_CARD = (
 )
 
 
-def facts(card: Card, why: str, lacking: Iterable[str]) -> str:
+OFFERED = {
+    "hash": "Offered for its hash:",
+    "title": "Offered for the title in its file:",
+    "name": "Offered for its name:",
+    "parent": "A guess, for the model that its file says it was made from:",
+    "family": "A guess, for the kind of model alone:",
+}
+
+
+def facts(card: Card, offer: Match | None, lacking: Iterable[str]) -> str:
     """Who made it, what it advises, and what it leaves open."""
-    told = [f"by {_text(card.preset.author)}"] if card.preset.author else []
+    told = [apart(["Author:", card.preset.author])] if card.preset.author else []
     name, address = card.licence
     if name:
         told.append(f"<span>Licence:</span> {_link(address, name)}")
     if card.link:
         told.append(_link(card.link, "The model's page"))
-    told += [f"{_text(label(key))} {low:g} to {high:g} is advised" for key, (low, high) in card.advice.items()]
+    told += [apart(["Advised:", *labels(key), f"{low:g} – {high:g}"]) for key, (low, high) in card.advice.items()]
     parts = [
-        _line(why and f"Offered, because {why}.", "prism-card-why"),
-        _line(card.notes),
-        f'<p class="prism-card-line">{" · ".join(told)}</p>' if told else "",
-        *(_line(f"{text}. That setting stays as it is.", "prism-card-wrong") for text in lacking),
+        _line(apart([OFFERED[offer.by], offer.what]), "prism-card-why") if offer else "",
+        _line(_text(card.notes)),
+        _line(" · ".join(told)),
+        *(_line(apart([f"{text}.", "That setting stays as it is."]), "prism-card-wrong") for text in lacking),
     ]
     return "".join(parts)
 
@@ -37,8 +48,9 @@ def facts(card: Card, why: str, lacking: Iterable[str]) -> str:
 def left_open(card: Card) -> str:
     """What the author does not say."""
     titles = {panel.name: panel.title for panel in SET}
-    names = ", ".join(titles.get(key) or label(key) for key in card.not_stated)
-    return _line(names and f"Not stated by its author, and left as it is: {names}.", "prism-card-open")
+    names = apart((titles.get(key) or ": ".join(labels(key)) for key in card.not_stated), ", ")
+    head = apart(["Not stated by its author, and left as it is:"])
+    return _line(names and f"{head} {names}", "prism-card-open")
 
 
 def table(rows: Sequence[Change], *, done: bool) -> str:
@@ -54,14 +66,14 @@ def table(rows: Sequence[Change], *, done: bool) -> str:
 
 
 def problem(text: str) -> str:
-    return _line(text, "prism-card-wrong")
+    return _line(_text(text), "prism-card-wrong")
 
 
 def _row(one: Change) -> str:
     before, after = shown(one.before), shown(one.after)
     new = _added(before, after) if one.key in TEXTS else _text(after)
     return (
-        f'<tr><th scope="row">{_text(one.label)}</th><td>{_text(before) or "—"}</td>'
+        f'<tr><th scope="row">{apart(labels(one.key), ": ")}</th><td>{_text(before) or "—"}</td>'
         f'<td class="prism-new">{new or "—"}</td><td class="prism-source">{_text(one.source)}</td></tr>'
     )
 
@@ -82,8 +94,9 @@ def shown(value: Value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _line(text: str, kind: str = "prism-card-line") -> str:
-    return f'<p class="{kind}">{_text(text)}</p>' if text else ""
+def _line(content: str, kind: str = "prism-card-line") -> str:
+    """A paragraph of HTML, if there is anything to say."""
+    return f'<p class="{kind}">{content}</p>' if content else ""
 
 
 def _link(address: str, text: str) -> str:

@@ -160,7 +160,7 @@ class Cards:
         """Line, view and buttons for what the page has."""
         line = {self.line: self._heading(page.chosen, page.following)}
         try:
-            card, why = self._card(page.chosen)
+            card, offer = self._card(page.chosen)
         except PrismError as error:
             return {**line, self.view: card_view.problem(str(error)), self.apply: gr.update(interactive=False)}
         rows = self._changes(card, page.current) if card else []
@@ -168,14 +168,14 @@ class Cards:
             self.apply: gr.update(interactive=bool(rows)),
             self.undo: gr.update(interactive=bool(page.done)),
         }
-        return {**line, self.view: self._view(card, why, rows, page.done), **buttons}
+        return {**line, self.view: self._view(card, offer, rows, page.done), **buttons}
 
-    def _card(self, chosen: str) -> tuple[Card | None, str]:
+    def _card(self, chosen: str) -> tuple[Card | None, Match | None]:
         """The chosen card, or the offered one and why it is."""
         if chosen != AUTOMATIC:
-            return self.host.find(chosen), ""
+            return self.host.find(chosen), None
         offer = self.host.offered(None)
-        return (offer.card, offer.why) if offer else (None, "")
+        return (offer.card, offer) if offer else (None, None)
 
     def _changes(self, card: Card, current: Mapping[str, Value]) -> list[Change]:
         lacking = self.host.lacking(card)
@@ -191,7 +191,7 @@ class Cards:
             told = f"{offer.card.name} fits this model" if offer and offer.sure else ""
         return gr.update(label=" · ".join(filter(None, (CARDS.title, told))))
 
-    def _view(self, card: Card | None, why: str, rows: list[Change], done: list[dict[str, Any]]) -> str:
+    def _view(self, card: Card | None, offer: Match | None, rows: list[Change], done: list[dict[str, Any]]) -> str:
         if card is None:
             return card_view.NO_CARD
         before = done[-1]["before"] if done and done[-1]["card"] == card.name else {}
@@ -201,7 +201,7 @@ class Cards:
             told = card_view.table(changes(card, before), done=True)
         else:
             told = card_view.UNCHANGED
-        return f"{card_view.facts(card, why, self.host.lacking(card).values())}{told}{card_view.left_open(card)}"
+        return f"{card_view.facts(card, offer, self.host.lacking(card).values())}{told}{card_view.left_open(card)}"
 
     def _apply(self, page: Page) -> Answer:
         card, _ = self._card(page.chosen)

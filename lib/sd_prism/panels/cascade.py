@@ -18,7 +18,7 @@ from ..settings import CASCADE
 from ..settings.cascade import AUTO, FIRST_STAGE
 from .compat import JS, LATEST, tool_button, unsaved
 from .controls import ElemId, control
-from .presets import Presets
+from .presets import DROP, Presets
 
 IN_SIGHT = ("steps", "cfg"), ("sampler", "schedule")
 ADVANCED = (
@@ -97,7 +97,9 @@ def build(elem_id: ElemId, store: Callable[[], Store], host: Host) -> Drawn:
             rows(*ADVANCED)
             with gr.Row(elem_classes=["prism"]):
                 made["save_latents"] = _control("save_latents", elem_id)
-                file = gr.File(label="Latents to decode", file_types=[".safetensors"], elem_id=elem_id("latents"))
+                file = gr.File(
+                    label="Latents to decode", file_types=[".safetensors"], height=DROP, elem_id=elem_id("latents")
+                )
         _image_prompt(made, elem_id, host)
         presets.wire(made)
         refresh.click(lambda: _looked(host), [], [made["decoder"]], show_progress="hidden")
@@ -114,6 +116,7 @@ def _image_prompt(made: dict[str, Any], elem_id: ElemId, host: Host) -> None:
             label="Pictures to follow",
             file_count="multiple",
             file_types=["image"],
+            height=DROP,
             elem_id=elem_id("pictures"),
         )
         with gr.Row(elem_classes=["prism"]):

@@ -58,6 +58,15 @@ def tool_button(text: str, elem_id: str) -> Any:
     return ToolButton(text, elem_id=elem_id)
 
 
+def hide_group() -> None:
+    """Hides the group that a webui has drawn for a script, if it is that and still empty."""
+    from gradio.context import Context
+
+    block = Context.block
+    if isinstance(block, gr.Group) and not block.children:
+        block.visible = False
+
+
 def unsaved(component: Any) -> Any:
     """Keeps a component out of the host's ui-config.json, which would freeze its default for ever."""
     component.do_not_save_to_config = True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import gradio as gr
 
 from ..settings import Field, Panel, Value
-from .compat import unsaved
+from .compat import hide_group, unsaved
 
 ElemId = Callable[[str], str]
 
@@ -24,13 +24,14 @@ def control(one: Field, elem_id: ElemId, **more: Any) -> Any:
         return menu(list(one.choices), value=one.default, **common)
     if isinstance(one.default, str):
         return gr.Textbox(one.default, **common)
-    slider = gr.Slider(one.low, one.high, value=one.default, step=one.step, **common)
+    slider: Any = gr.Slider(one.low, one.high, value=one.default, step=one.step, **common)
     slider.preprocess = lambda typed: typed  # gradio 6 refuses what is half typed; the declaration checks every value
     return slider
 
 
 def unseen(panel: Panel, elem_id: ElemId) -> list[Any]:
     """The components of a panel that is not on the page, at their defaults, which no page may change."""
+    hide_group()
     return [unsaved(control(one, elem_id, visible=False)) for one in panel.fields]
 
 
@@ -40,6 +41,14 @@ def start_with(values: Mapping[str, Value], components: Mapping[str, Any]) -> No
         unsaved(components[name]).value = value
 
 
-def said(text: str) -> str:
-    """A line that is told to the user, screen readers included."""
-    return f'<div class="prism-said" role="status">{html.escape(text)}</div>'
+def said(*parts: str) -> str:
+    """A line that is told to the user, screen readers included.
+
+    Texts and values stand apart, as the webuis' localisations know whole texts only.
+    """
+    return f'<div class="prism-said" role="status">{apart(parts)}</div>'
+
+
+def apart(parts: Iterable[str], between: str = " ") -> str:
+    """Each part in an element of its own."""
+    return between.join(f"<span>{html.escape(part)}</span>" for part in parts)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .controls import apart
+
 WIDTH, HEIGHT, SIDE = 300, 100, 100
 NOTHING = '<p>Nothing measured yet: switch on "Measure", then generate.</p>'
 
@@ -29,7 +31,8 @@ def _stage(number: int, one: Any) -> str:
     curves = line(one.before, "prism-derived") + line(one.after, "")
     drawing = f'<svg class="prism-drawing" viewBox="-4 -4 {WIDTH + 8} {HEIGHT + 8}" role="img">{curves}</svg>'
     flat = [gain for row in one.gain for gain in row]
-    text = f"Stage {number}: backbone gain {min(flat):.2f} to {max(flat):.2f}; skip spectrum before (dashed) and after"
+    gain = "Backbone gain:", f"{min(flat):.2f} – {max(flat):.2f}"
+    text = " · ".join(map(apart, (("Stage", str(number)), gain, ("Skip spectrum before (dashed) and after",))))
     return f"<figure><figcaption>{text}</figcaption>{drawing}{_map(one.gain)}</figure>"
 
 

@@ -147,7 +147,7 @@ def _baker(made: Mapping[str, Any], elem_id: ElemId, host: Host) -> None:
         given = {**dict(zip(fields, values)), "name": name, "dtype": "" if dtype == AS_LOADED else dtype}
         try:
             for path, done, total in host.baked(given):
-                yield said(f"Written: {path}") if done == total else _progress(done, total)
+                yield said("Written:", path) if done == total else _progress(done, total)
         except PrismError as error:
             yield said(str(error))
 
@@ -159,5 +159,5 @@ def _progress(done: int, total: int) -> str:
     share = done / total if total else 0.0
     return (
         f'<div class="prism-said" role="status"><progress max="1" value="{share:.3f}"></progress> '
-        f"{share:.0%} of {total / 1e6:,.0f} MB</div>"
+        f"{share:.0%} · {total / 1e6:,.0f} MB</div>"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,13 @@ from .controls import ElemId, said
 
 SIGNS = {"save": "\U0001f4be", "delete": "\U0001f5d1\ufe0f", "undo": "\u21a9\ufe0f", "files": "\U0001f4c1"}
 """Of the buttons; the page's script says what they do."""
+SHADOWS = "It takes the place of the built-in preset of that name until you delete it."
+RESTORES = "The button beside brings it back."
 DROP = 160  # pixels, of the field for files
 NO_PRESET = (CUSTOM, AUTOMATIC)
 Answer = list[Any]
+Line = tuple[str, ...]
+"""Texts and values of what is told below the menu."""
 
 
 class Presets:
@@ -159,19 +163,15 @@ class Presets:
         live.refresh(self.store())
         return [gr.update(), known] if known == self._names() else self._looked()
 
-    def _unreadable(self) -> str:
-        files = [one for one in self.store().unreadable if one.file.parent.name == self.panel.name]
-        return "\n".join(f"{one.file} is left out: {one.reason}" for one in files)
-
-    def _changed(self, act: Callable[[], str], current: tuple[Value, ...] | None = None) -> Answer:
+    def _changed(self, act: Callable[[], Line], current: tuple[Value, ...] | None = None) -> Answer:
         """What the menu and the line below say once something is done, or why it cannot be done."""
         try:
-            text = act()
+            line = act()
         except PrismError as error:
             return [*self._looked(), *_told(str(error))]
         live.refresh(self.store())
         named = {} if current is None else {"value": self._name_of(current)}
-        return [*self._looked(**named), *_told(text)]
+        return [*self._looked(**named), *_told(*line)]
 
     # --- the buttons
 
@@ -188,31 +188,28 @@ class Presets:
             saved = self.store().save(Preset(self.panel.name, name, values, author.strip(), notes.strip())).name
         except PrismError as error:
             return [*self._looked(), *_told(str(error)), gr.update()]
-        text = f'Saved "{saved}"'
-        if saved in self.panel.presets:
-            text += "; it takes the place of the built-in preset of that name until you delete it"
-        return [*self._looked(value=saved), *_told(text), _hidden()]
+        shadows = [SHADOWS] if saved in self.panel.presets else []
+        return [*self._looked(value=saved), *_told("Saved:", quoted(saved), *shadows), _hidden()]
 
     def _delete(self, name: str, *current: Value) -> Answer:
-        def delete() -> str:
+        def delete() -> Line:
             if name in NO_PRESET:
                 raise PrismError("No preset is chosen; choose one of yours in the menu, then delete it")
             self.store().delete(self.panel.name, name)
-            return f'Deleted "{name}"; the next button takes that back'
+            return "Deleted:", quoted(name), RESTORES
 
         return self._changed(delete, current)
 
     def _undo(self, name: str, *current: Value) -> Answer:
-        return self._changed(lambda: f"Taken back: {self.store().undo()}", current)
+        return self._changed(lambda: ("Taken back:", self.store().undo()), current)
 
     def _show_files(self) -> Answer:
-        return [_hidden(), gr.update(visible=True), *_told(self._unreadable())]
+        return [_hidden(), gr.update(visible=True), *_told(*left_out(self.store(), self.panel.name))]
 
     def _import(self, file: Any) -> Answer:
-        def read() -> str:
+        def read() -> Line:
             path = Path(getattr(file, "name", file))  # gradio 3 gives a file, later ones its path
-            found = self.store().import_(path)
-            return "Imported: " + ", ".join(f'"{one.name}" ({one.feature})' for one in found)
+            return imported(self.store().import_(path))
 
         return [*self._changed(read), None]
 
@@ -237,7 +234,7 @@ class Presets:
 
     def _handed(self, export: Callable[[], str]) -> Answer:
         try:
-            return [*_told(""), gr.update(value=export(), visible=True)]
+            return [*_told(), gr.update(value=export(), visible=True)]
         except PrismError as error:
             return [*_told(str(error)), _hidden()]
 
@@ -256,9 +253,24 @@ def file_of(store: Store, presets: list[Preset], name: str) -> str:
     return str(file)
 
 
-def _told(text: str) -> Answer:
+def quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def imported(found: Iterable[Preset]) -> Line:
+    """Tells what was read from a file."""
+    return "Imported:", ", ".join(f"{quoted(one.name)} ({one.feature})" for one in found)
+
+
+def left_out(store: Store, feature: str) -> Line:
+    """Tells of the files that cannot be read."""
+    files = [one for one in store.unreadable if one.file.parent.name == feature]
+    return tuple(part for one in files for part in ("Left out:", f"{one.file}: {one.reason}"))
+
+
+def _told(*line: str) -> Answer:
     """The line below, and whether it is there."""
-    return [gr.update(visible=bool(text)), said(text)]
+    return [gr.update(visible=bool(line)), said(*line)]
 
 
 def _hidden() -> Any:
