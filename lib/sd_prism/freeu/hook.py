@@ -172,7 +172,10 @@ def concats_of(unet: nn.Module) -> tuple[str, list[Concat]]:
 
 
 def ldm_concats(unet: Any) -> Iterator[Concat]:
-    """Every output block is called with a concatenation; its first layer, a ResBlock, knows both of its widths."""
+    """Every output block's first layer, a ResBlock, is called with a concatenation, and knows both of its widths.
+
+    Some hosts call the layers of a block, and never the block.
+    """
     level, middle = 0, getattr(unet, "middle_block", None)
     widths = [layer.out_channels for layer in middle or () if hasattr(layer, "out_channels")]
     h = widths[-1] if widths else 0  # without a middle block h is the last skip itself
@@ -181,7 +184,7 @@ def ldm_concats(unet: Any) -> Iterator[Concat]:
         if not hasattr(first, "channels") or not hasattr(first, "out_channels"):
             return
         h = h or first.channels // 2
-        yield Concat(block, h, first.channels - h, level)
+        yield Concat(first, h, first.channels - h, level)
         h = first.out_channels
         level += any(type(layer).__name__.startswith("Upsample") for layer in block.modules())
 

@@ -1,7 +1,7 @@
 """The parts of a webui's loaded model, wherever the webui keeps them.
 
 AUTOMATIC1111's model is one torch module in LDM's layout, and the studio's has the same attributes. Forge's has its
-parts in patchers, under `forge_objects`.
+parts in patchers, under `forge_objects`; reForge's too, and is such a module around them besides.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ def unet(model: Any) -> nn.Module:
 
 def alphas_cumprod(model: Any) -> Tensor:
     """How much of the picture is left at each of the model's time steps."""
-    held = patchers(model)
-    found: Tensor = 1 / (held.unet.model.predictor.sigmas**2 + 1) if held else model.alphas_cumprod
-    return found
+    if hasattr(model, "alphas_cumprod"):
+        own: Tensor = model.alphas_cumprod
+        return own
+    sigmas: Tensor = patchers(model).unet.model.predictor.sigmas
+    return 1 / (sigmas**2 + 1)
