@@ -265,11 +265,8 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
     own, patched = ((Path(path) / file).exists() for file in (BACKEND, PATCHED))
     if own:
         extension(folder / "data", WIDTHS)
-        options += [
-            *BACKEND_OPTIONS,
-            "--gradio-allowed-path",
-            path,
-        ]  # else its page gets no scripts beside a data folder
+        # beside a data folder it would not serve its own page's scripts
+        options += [*BACKEND_OPTIONS, "--gradio-allowed-path", path]
     elif patched:
         extension(folder / "data", PATCHED_WIDTHS)
         options += PATCHED_OPTIONS
