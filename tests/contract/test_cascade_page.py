@@ -24,8 +24,8 @@ OPEN = """(selector) => {
 }"""
 # Interrupts as soon as stage B has begun, as the webui tells its own page.
 STOP = """async () => {
-  const answer = await fetch("/sdapi/v1/progress?skip_current_image=true");
-  if ((await answer.json()).textinfo !== "Stage B") return false;
+  const told = await (await fetch("/sdapi/v1/progress?skip_current_image=true")).json();
+  if (!told.state.job || told.textinfo !== "Stage B") return false;  // the text stays when a job is over
   document.querySelector("#txt2img_interrupt").click();
   return true;
 }"""
