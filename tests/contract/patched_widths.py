@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 from ldm_patched.modules import sd1_clip, supported_models
+from ldm_patched.modules.sd import VAE
 from ldm_patched.modules.supported_models_base import ClipTarget
 from modules import shared
 from modules_forge import forge_loader
@@ -34,13 +35,12 @@ def teach(params):
 
 def widen_vae(known):
     """The webui's VAE has one width."""
-    original = forge_loader.VAE
     sizes = {(one["ch"], one["ch"] * one["ch_mult"][0]): one for one in known}
 
     def vae(sd, **kwargs):
         ends = [sd[name].shape[0] for name in ("encoder.conv_in.weight", "decoder.norm_out.weight") if name in sd]
         ddconfig = sizes.get(tuple(ends))
-        return original(sd=sd, config=ddconfig and {"params": {"ddconfig": ddconfig, "embed_dim": 4}}, **kwargs)
+        return VAE(sd=sd, config=ddconfig and {"params": {"ddconfig": ddconfig, "embed_dim": 4}}, **kwargs)
 
     forge_loader.VAE = vae
 
