@@ -19,3 +19,9 @@ onAfterUiUpdate(() => {
     tell();
   });
 });
+
+// gradio 6 hears of a text from keys that write a letter alone: not of one that is deleted, pasted, or written by a script.
+document.addEventListener("input", ({ target, inputType }) => {
+  if (inputType === "insertText" || !target.matches?.('[id*="_prism_"] [data-testid="textbox"]')) return;
+  target.dispatchEvent(new KeyboardEvent("keypress", { bubbles: true }));
+});
