@@ -281,6 +281,6 @@ def state():
         "scripts": sorted(entry.script_class.__name__ for entry in scripts.scripts_data),
         "packages": sorted({name.split(".")[1] for name in sys.modules if name.startswith("sd_prism.")}),
         "model": [name for name in KINDS if getattr(shared.sd_model, name, False)],
-        "cascade models": sum(type(one).__name__ == "CascadeModel" for one in gc.get_objects()),
+        "cascade models": sum(type(one).__name__ in ("CascadeModel", "CascadeEngine") for one in gc.get_objects()),
         "own torch.cat": type(torch.cat).__name__ == "builtin_function_or_method",
     }

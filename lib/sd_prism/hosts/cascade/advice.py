@@ -19,7 +19,7 @@ AYS = ("Align Your Steps", "align_your_steps")
 def before_job(p: Any) -> list[str]:
     """Remarks on a job that is about to begin, of any model; its refiner is left out where the two do not fit."""
     cascade = is_cascade(shared.sd_model)
-    told = [*_refiner(p, cascade), *_vae()]
+    told = [*_refiner(p, cascade), *_left_out()]
     if cascade:
         told += _noise(p)
         if p.get_token_merging_ratio() > 0:
@@ -55,15 +55,25 @@ def _is_cascade_file(path: str) -> bool:
         return False
 
 
-def _vae() -> Iterator[str]:
-    """A file of the menu of VAEs that was left out."""
-    chosen = sd_vae.resolve_vae(shared.sd_model.sd_checkpoint_info.filename).vae
-    if chosen and sd_vae.loaded_vae_file is None and not fits(chosen, shared.sd_model):
+def _left_out() -> Iterator[str]:
+    """Files of the menu of VAEs that were left out."""
+    for chosen in _chosen():
+        if fits(chosen, shared.sd_model):
+            continue
         name = sd_vae.get_filename(chosen)
         if is_cascade(shared.sd_model):
             yield f"the VAE {name} is none of Stable Cascade and was left out; choose a stage A, or None, as VAE"
         else:
             yield f"the VAE {name} is Stable Cascade's stage A and was left out; choose another one, or None, as VAE"
+
+
+def _chosen() -> list[str]:
+    """What is chosen there; one that is in use is not looked at where the host says which that is."""
+    several = getattr(shared.opts, "forge_additional_modules", None)
+    if several is not None:
+        return list(several)
+    chosen = sd_vae.resolve_vae(shared.sd_model.sd_checkpoint_info.filename).vae
+    return [chosen] if chosen and sd_vae.loaded_vae_file is None else []
 
 
 def _noise(p: Any) -> Iterator[str]:

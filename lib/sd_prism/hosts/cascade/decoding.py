@@ -69,12 +69,14 @@ def names() -> list[str]:
 
 
 def find(chosen: str, checkpoint: Any) -> Any:
-    """The host's entry of the decoder that is chosen by name, or that belongs to a checkpoint's entry.
+    """The host's entry of the decoder that is chosen by name, or in a menu of the host, or belongs to a checkpoint's.
 
     Raises:
         PrismError: there is none, or the file that is named is no decoder.
     """
-    known = decoders()
+    known, menu = decoders(), getattr(loaded_model(), "decoder_file", "")
+    if chosen in ("", AUTO) and menu:
+        return sd_models.CheckpointInfo(menu)
     if chosen not in ("", AUTO):
         try:
             info = models.find(chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -24,20 +25,25 @@ class CascadeDenoiser(Denoiser):
         self.inner_model = model
 
     def t_to_sigma(self, t: Any) -> Any:
-        """Noise levels of times 0..1, rising strictly between the times of the lowest and of the highest level.
+        """See `level`."""
+        return level(self.schedule, t)
 
-        A shift above 1 reaches the highest level before its time, one below 1 leaves the lowest after it. Levels would
-        be equal there, and steps between equal levels have no length, by which solvers of second order divide.
-        """
-        schedule, sigma = self.schedule, torch.as_tensor(super().t_to_sigma(t))
-        if schedule.shift == 1:
-            return sigma
-        bound = schedule.sigma_max if schedule.shift > 1 else schedule.sigma_min
-        reached, last = schedule.t(bound), schedule.r(bound)
-        start = reached + (reached - last) / 2
-        part = ((torch.as_tensor(t).to(sigma) - start) / (last - start)).clamp(0, 1)
-        low, high = math.log(schedule.sigma(start)), math.log(bound)
-        return torch.where(part > 0, (low + (high - low) * part).exp(), sigma)
+
+def level(schedule: Schedule, t: Any) -> Tensor:
+    """Noise levels of times 0..1, rising strictly between the times of the lowest and of the highest level.
+
+    A shift above 1 reaches the highest level before its time, one below 1 leaves the lowest after it. Levels would be
+    equal there, and steps between equal levels have no length, by which solvers of second order divide.
+    """
+    sigma = torch.as_tensor(schedule.sigma(t))
+    if schedule.shift == 1:
+        return sigma
+    bound = schedule.sigma_max if schedule.shift > 1 else schedule.sigma_min
+    reached, last = schedule.t(bound), schedule.r(bound)
+    start = reached + (reached - last) / 2
+    part = ((torch.as_tensor(t).to(sigma) - start) / (last - start)).clamp(0, 1)
+    low, high = math.log(schedule.sigma(start)), math.log(bound)
+    return torch.where(part > 0, (low + (high - low) * part).exp(), sigma)
 
 
 def sigma_at(alphas_cumprod: Tensor, index: Tensor) -> Tensor:
@@ -50,6 +56,7 @@ def sigma_at(alphas_cumprod: Tensor, index: Tensor) -> Tensor:
     return ((1 - alpha) / alpha).sqrt().float()
 
 
+@lru_cache(2)
 def alphas_cumprod(schedule: Schedule) -> Tensor:
     """(1000,) float32, as the host keeps it with a model."""
     return schedule.alphas_cumprod(1000).float()

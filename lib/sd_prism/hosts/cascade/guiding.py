@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from modules import script_callbacks, sd_samplers_cfg_denoiser
 from torch import Tensor
 
@@ -35,12 +36,13 @@ def _before_call(params: Any) -> None:
     job = _job()
     if job is None:
         return
-    cond, uncond = params.text_cond, params.text_uncond
-    job.noisy = params.x[-len(uncond["vector"]) :]
+    cond, uncond = params.text_cond, params.text_uncond  # without guidance some hosts have no negative prompt
+    job.noisy = params.x if uncond is None else params.x[-len(uncond["vector"]) :]
     if job.images is not None:
-        vectors = job.images.to(cond["vector"])
-        cond["images"] = vectors.expand(len(cond["vector"]), -1, -1)
-        uncond["images"] = vectors.new_zeros(len(uncond["vector"]), *vectors.shape)
+        key, vectors = loaded_model().images_key, job.images.to(cond["vector"])
+        cond[key] = vectors.expand(len(cond["vector"]), -1, -1)
+        if uncond is not None:
+            uncond[key] = vectors.new_zeros(len(uncond["vector"]), *vectors.shape)
 
 
 def _combined(
@@ -52,10 +54,27 @@ def _combined(
         more: what some hosts give beside it.
     """
     guided, job = original(denoiser, outputs, conds, uncond, scale, *more), _job()
-    share = float(job.values["rescale_c"]) if job else 0.0
-    if job is None or job.noisy is None or not share or scale == 1:
+    if job is None or job.noisy is None or not _share(job) or scale == 1:
         return guided
     # noise is what leads from the output to where the step began; samplers by timestep have it as their output
     start = 0 if hasattr(denoiser, "alphas") else job.noisy
     alone = original(denoiser, outputs, conds, uncond, 1.0, *more)
+    return _rescaled(start, alone, guided, _share(job))
+
+
+def after_guidance(args: dict[str, Any]) -> Tensor:
+    """The same in hosts that ask a function after their guidance."""
+    guided, job = args["denoised"], _job()
+    if job is None or not _share(job) or args["uncond"] is None:
+        return guided
+    weight = sum(one.get("strength", 1) for one in args["cond"])
+    alone = torch.lerp(args["uncond_denoised"], args["cond_denoised"], weight)
+    return _rescaled(args["input"], alone, guided, _share(job))
+
+
+def _share(job: CascadeJob) -> float:
+    return float(job.values["rescale_c"])
+
+
+def _rescaled(start: Any, alone: Tensor, guided: Tensor, share: float) -> Tensor:
     return start + contrast(alone - start, guided - start, share) * (guided - start)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modules import shared
+from modules import prompt_parser, shared
 from torch import Tensor
 
 from ...settings import CASCADE, Value
@@ -110,6 +110,9 @@ class CascadeJob:
         p = self.p
         conds = getattr(p, "hr_c", None) if hires else None
         conds, negatives = (conds, p.hr_uc) if conds is not None else (p.c, p.uc)
+        if negatives is None:  # hosts may leave them out where stage C has no guidance
+            texts = p.hr_negative_prompts if hires else p.negative_prompts
+            negatives = prompt_parser.get_learned_conditioning(shared.sd_model, texts, p.steps)
         pooled = []
         for parts in conds.batch:
             weights = [abs(part.weight) for part in parts]

@@ -30,7 +30,7 @@ HINTS = {
     "effnet": f"this file is read when it lies beside the main file as {ENCODER}",
     "previewer": "this file is read when it lies beside the main file as previewer.safetensors",
 }
-ASKED = "guess_model_config_from_state_dict"
+ASKED, LOADER = "guess_model_config_from_state_dict", "forge_loader"
 NEEDED, OFFERED = ("stage_c", "text"), ("effnet", "previewer")
 SPARE = 2 * 2**30  # bytes that sampling needs beside the weights
 
@@ -43,15 +43,17 @@ def register() -> None:
 
 
 def able() -> bool:
-    """Whether the host asks which class of model a file is of; Forge has a list of its own."""
-    return hasattr(sd_models_config, ASKED)
+    """Whether the host asks which class of model a file is of, or has a function that makes a model of a file."""
+    return hasattr(sd_models_config, ASKED) or callable(getattr(sd_models, LOADER, None))
 
 
 def wrapped() -> ExitStack:
     stack = previews.wrapped()
-    if able():
+    if hasattr(sd_models_config, ASKED):
         stack.enter_context(around(sd_models_config, ASKED, _config))
         stack.enter_context(around(sd_vae, "load_vae", _load_vae))
+    if callable(getattr(sd_models, LOADER, None)):
+        stack.enter_context(around(sd_models, LOADER, _made))
     return stack
 
 
@@ -81,14 +83,33 @@ def _config(original: Any, state_dict: dict[str, Any], filename: str) -> Any:
     return CONFIG
 
 
+def _made(original: Any, path: Any, additional_state_dicts: Any = None) -> Any:
+    """The host has a model made of a file, with others that are chosen beside it."""
+    if not _is_cascade({}, str(path)):
+        return original(path, additional_state_dicts=additional_state_dicts)
+    from .engine import CascadeEngine
+
+    try:
+        with torch.inference_mode(False):  # what is made of weights can be kept only where their changes are counted
+            return CascadeEngine(_checked(Path(path)), additional_state_dicts or ())
+    except Exception:
+        sd_models.model_data.forge_hash = ""  # that of the model which has left already, and which it would not load
+        raise
+
+
 def _is_cascade(state_dict: dict[str, Any], filename: str) -> bool:
     """Whether a checkpoint is of Stable Cascade; a folder, which some hosts take, has no tensors of its own."""
     if state_dict or not filename:
         return bool(formats.role_of(state_dict))
+    return bool(role(filename))
+
+
+def role(path: str) -> str:
+    """What a file is of Stable Cascade; "" for any other."""
     try:
-        return bool(formats.inspect(filename).role)
+        return formats.inspect(path).role
     except PrismError:
-        return False
+        return ""
 
 
 def _checked(path: Path) -> formats.CascadeFile:

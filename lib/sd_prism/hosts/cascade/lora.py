@@ -5,27 +5,36 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from modules import sd_models
 from torch import nn
 
 from ...cascade.direct import tolerate
+from ...cascade.lora import DOTTED as UNET
 from ...cascade.lora import file_names, translated
 from ..undo import around
 from ..webui import loaded_model
+from .embeddings import KEY
 from .previews import is_cascade
 
 EXTENSION = "networks"  # the extension's module
+LAYERS = nn.Linear, nn.Conv2d
+ASKED = {"model_lora_keys_unet": ("stage_c", UNET), "model_lora_keys_clip": ("text", f"{KEY}.transformer.")}
+"""What a host's extension asks for the weights that names stand for: of which part, and how weights begin."""
 
 
 def wrapped() -> ExitStack:
     """Until it is closed, where the extension is there: its files are read in its own names for a Cascade model."""
     stack = ExitStack()
     extension = sys.modules.get(EXTENSION)
-    if hasattr(extension, "load_network"):
+    if all(hasattr(extension, name) for name in ASKED):
+        for name, (part, start) in ASKED.items():
+            stack.enter_context(around(extension, name, partial(_weights, part, start)))
+    elif hasattr(extension, "load_network"):
         stack.enter_context(around(extension, "load_network", _load))
-        for kind in (nn.Linear, nn.Conv2d):  # it has put its own forward into these classes
+        for kind in LAYERS:  # it has put its own forward into these classes
             if getattr(kind.forward, "__module__", "") == EXTENSION:
                 tolerate(kind.forward, _is_idle)
     return stack
@@ -52,6 +61,14 @@ def _load(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
     with around(sd_models, "read_state_dict", read):
         return original(*args, **kwargs)
+
+
+def _weights(part: str, start: str, original: Callable[..., Any], network: nn.Module, *args: Any) -> Any:
+    """Names of layers in files -> those of their weights in a network that the host patches as a whole."""
+    if not is_cascade(loaded_model()):
+        return original(network, *args)
+    paths = [path for path, module in network.named_modules() if isinstance(module, LAYERS)]
+    return {name: f"{path}.weight" for path in paths for name in file_names(part, path.removeprefix(start))}
 
 
 def layer_names(model: Any) -> dict[str, str]:

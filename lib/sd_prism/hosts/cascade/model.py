@@ -3,138 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakMethod
 
-import torch
 from modules import devices
 from torch import Tensor, nn
 
-from ...cascade.colours import colours
-from ...cascade.effnet import EffnetEncoder
-from ...cascade.previewer import Previewer
-from ...cascade.schedule import SHIFT_C, Schedule
-from ...cascade.unet import StageC
-from ...errors import PrismError
 from . import loading
-from .decoding import decoding
-from .denoiser import CascadeDenoiser, alphas_cumprod, sigma_at
-from .job import DEFAULTS
-from .latents import Picture
+from .denoiser import CascadeDenoiser, sigma_at
+from .parts import Cascade
 from .text import CascadeText
 
-log = logging.getLogger("prism")
 
-COMPRESSION = 42  # pixels to a side of stage C's latents, where no job says otherwise
+class CascadeModel(Cascade, nn.Module):
+    """Has what the host asks of a model; its parts are read from the file itself, by their own layout and format."""
 
-
-class Backbone(nn.Module):
-    """The host's `model.model` around stage C; it is called, so that the host can have it brought to its device."""
-
-    conditioning_key = "crossattn"
-
-    def __init__(self, stage_c: StageC) -> None:
-        super().__init__()
-        self.diffusion_model = stage_c
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What stage C computes in; the host keeps but some layers in 8 bits where its option for that is on."""
-        return next(weight.dtype for weight in self.parameters() if weight.dtype.itemsize > 1)
-
-    def forward(self, x: Tensor, r: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        """x (N,16,h,w) of unit variance at noise ratios r (N,) -> predicted noise, in the type of x."""
-        stage, dtype = self.diffusion_model, self.dtype
-        told = (cond[name].to(dtype) for name in ("crossattn", "vector", "images") if name in cond)
-        clip = stage.condition(*told)
-        return stage(x.to(dtype), r, clip).to(x.dtype)
-
-
-class FirstStage(nn.Module):
-    """The host's `model.first_stage_model`: the nets for pictures that come with the main file, none of them needed.
-
-    The decoder's nets are no part of it, for the host moves and converts this module as it likes.
-
-    Args:
-        encoder: makes latents of pictures.
-        previewer: makes small pictures of latents.
-        decode: latents to pictures in [-1,1], by the decoder.
-    """
-
-    def __init__(self, encoder: EffnetEncoder | None, previewer: Previewer | None, decode: WeakMethod[Any]) -> None:
-        super().__init__()
-        self.encoder, self.previewer = encoder, previewer
-        self._decode = decode
-        self.is_swapped = False  # by a stage A of the menu of VAEs
-        self.compression = COMPRESSION
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next((weight.dtype for weight in self.parameters()), torch.float32)
-
-    def encode(self, image: Tensor) -> Tensor:
-        """Pictures (N,3,H,W) in [-1,1] -> latents (N,16,H//compression,W//compression).
-
-        Raises:
-            PrismError: the checkpoint came without the encoder.
-        """
-        if self.encoder is None:
-            raise PrismError(
-                "This Stable Cascade checkpoint has no picture encoder, which img2img, inpainting and hires fix need; "
-                f"put {loading.ENCODER} beside it and load it again"
-            )
-        weight = next(self.encoder.parameters())
-        return self.encoder.encode((image.to(weight) + 1) / 2, self.compression).to(image.dtype)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Latents (N,16,h,w) -> pictures (N,3,H,W) in [-1,1], by stages B and A."""
-        return self._decode()(latent)  # type: ignore[misc]
-
-    def preview(self, latent: Tensor) -> Tensor:
-        """Latents (N,16,h,w) -> small pictures (N,3,8h,8w) in [-1,1]; wherever the previewer happens to lie."""
-        if self.previewer is None:
-            return colours(latent) * 2 - 1
-        weight = next(self.previewer.parameters())
-        with torch.no_grad():
-            return self.previewer(latent.to(weight)).float() * 2 - 1
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> None:
-        """A stage A that the menu of VAEs has chosen, or what was there before it, which is this module's own.
-
-        The weights of a stage A are the decoder's to read; the host keeps the name of the file.
-        """
-        self.is_swapped = set(state_dict) != set(self.state_dict())
-
-
-class CascadeModel(nn.Module):
-    """Has what the host asks of a model; its parts are read from the file itself, by their own layout and format.
-
-    Attributes:
-        prism_job: what is being drawn, put there by the script; None for a job without scripts.
-        schedule: of stage C's noise.
-        remarks: what to tell under the pictures that are being made.
-    """
-
-    is_cascade = True
     cond_stage_key = "txt"
     parameterization = "eps"
-    latent_channels = 16
-    sd_checkpoint_info: Any  # the host's
 
     def __init__(self, state_dict: Mapping[str, Any], use_ema: bool = False) -> None:
         """`state_dict` is the host's, in which `loading` has put the file; `use_ema` is the host's too."""
         super().__init__()
-        self.file = loading.file_in(state_dict)
-        parts = loading.parts(self.file)
-        self.model = Backbone(parts["stage_c"])
-        self.first_stage_model = FirstStage(parts.get("effnet"), parts.get("previewer"), WeakMethod(self.decoded))
-        self.cond_stage_model = CascadeText(parts["text"])
-        self.prism_job: Any = None
-        self.remarks: list[str] = []
-        self._vectors: dict[str, Tensor] = {}
-        self.shift = SHIFT_C
+        self.cond_stage_model = CascadeText(self._assemble(loading.file_in(state_dict)))
 
     # --- loading
 
@@ -163,14 +53,6 @@ class CascadeModel(nn.Module):
         return [(self, "first_stage_model"), (self.cond_stage_model, "transformer"), (self, "model")]
 
     @property
-    def device(self) -> torch.device:
-        return devices.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
-
-    @property
     def stage_a_file(self) -> str:
         """The file of stage A that the VAE menu has chosen; "" for the decoder's own."""
         return str(getattr(self, "loaded_vae_file", None) or "") if self.first_stage_model.is_swapped else ""
@@ -183,53 +65,10 @@ class CascadeModel(nn.Module):
             states, pooled = self.cond_stage_model(texts)
         return {"crossattn": states, "vector": pooled}
 
-    @property
-    def has_vision(self) -> bool:
-        """Whether prompts may have pictures."""
-        return "vision" in self.file.parts
-
-    def vectors(self, names: Sequence[str]) -> Tensor:
-        """Vectors (n,width) of pictures by their hashes; the encoder is read for those that are new, and not kept.
-
-        Raises:
-            PrismError: the checkpoint came without the encoder, or it cannot be read.
-        """
-        if not self.has_vision:
-            raise PrismError(
-                f"Image prompt: {self.file.path.name} has no vision encoder; put it beside it as {loading.VISION} and "
-                "load it again"
-            )
-        new = [name for name in dict.fromkeys(names) if name not in self._vectors]
-        if new:
-            self._vectors |= zip(new, loading.seen(self.file, new))
-        return torch.stack([self._vectors[name] for name in names])
-
     # --- sampling
 
     def ema_scope(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
-
-    def fix_dimensions(self, width: int, height: int) -> tuple[int, int]:
-        return width // 8 * 8, height // 8 * 8
-
-    @property
-    def shift(self) -> float:
-        """Factor of stage C's noise levels."""
-        return self.schedule.shift
-
-    @shift.setter
-    def shift(self, value: float) -> None:
-        self.schedule = Schedule(value)
-        self._alphas_cumprod = alphas_cumprod(self.schedule)
-
-    @property
-    def alphas_cumprod(self) -> Tensor:
-        """(1000,) for the host's DDIM, PLMS, LCM and UniPC."""
-        return self._alphas_cumprod.to(self.device)
-
-    @alphas_cumprod.setter
-    def alphas_cumprod(self, changed: object) -> None:
-        """Not the host's options for Stable Diffusion's: in fp16 the first is 1, no noise, by which UniPC divides."""
 
     def create_denoiser(self) -> CascadeDenoiser:
         return CascadeDenoiser(self)
@@ -237,49 +76,3 @@ class CascadeModel(nn.Module):
     def apply_model(self, x: Tensor, t: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """Predicted noise in x (N,16,h,w) of unit variance, at places t (N,) of `alphas_cumprod`."""
         return self.predict(x, self.schedule.r(sigma_at(self.alphas_cumprod, t)), cond)
-
-    def predict(self, x: Tensor, r: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        """Predicted noise in x (N,16,h,w) of unit variance, at noise ratios r (N,)."""
-        with devices.autocast() if devices.fp8 else devices.without_autocast():
-            eps = self.model(x, r, cond)
-            if self.dtype == torch.float16 and not eps.isfinite().all() and x.isfinite().all():
-                self._widen()
-                eps = self.model(x, r, cond)
-        return eps
-
-    def _widen(self) -> None:
-        """Stage C in a format with larger numbers."""
-        wider = loading.wide_dtype()
-        self.model.to(wider)
-        self.remarks.append(f"stage C gave no numbers (NaN) in fp16 and goes on in {str(wider).removeprefix('torch.')}")
-        log.warning("%s: %s", self.file.path, self.remarks[-1])
-
-    # --- pictures
-
-    def preview(self, latent: Tensor) -> Tensor:
-        """Latents (N,16,h,w) -> small pictures (N,3,8h,8w) in [-1,1], quickly."""
-        return self.first_stage_model.preview(latent)
-
-    def encode_first_stage(self, image: Tensor) -> Tensor:
-        """Pictures (N,3,H,W) in [-1,1] -> latents (N,16,h,w); raises PrismError without the encoder."""
-        job = self.prism_job
-        self.first_stage_model.compression = int(job.values["compression"]) if job else COMPRESSION
-        return self.first_stage_model.encode(image)
-
-    def get_first_stage_encoding(self, latent: Tensor) -> Tensor:
-        return latent
-
-    def decode_first_stage(self, latent: Tensor) -> Tensor:
-        """Latents (N,16,h,w) -> pictures (N,3,H,W) in [-1,1]."""
-        return self.first_stage_model.decode(latent)
-
-    def decoded(self, latent: Tensor) -> Tensor:
-        """As `decode_first_stage`; without a job in the size that the latents stand for, by seed 0 and no prompt."""
-        job = self.prism_job
-        if job is not None:
-            return decoding.of_job(latent, job)
-        pooled = self.get_learned_conditioning([""])["vector"][0].float().cpu()
-        height, width = (side * COMPRESSION // 8 * 8 for side in latent.shape[2:])
-        name = self.sd_checkpoint_info.name_for_extra
-        pictures = [Picture(one.float().cpu(), (width, height), pooled, pooled, 0, checkpoint=name) for one in latent]
-        return decoding.decode(pictures, DEFAULTS)

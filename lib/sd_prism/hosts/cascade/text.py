@@ -11,6 +11,7 @@ from modules.shared import opts
 from torch import Tensor
 
 from ...cascade.text import END, START, TextEncoder, mask_of
+from .embeddings import KEY, adopt
 
 try:
     from open_clip.tokenizer import _tokenizer as tokenizer
@@ -18,7 +19,6 @@ except ImportError:  # a host whose base class reads words itself
     tokenizer = None
 
 COMMA = 267
-KEY = "clip_g"  # this encoder's name in embeddings of SDXL
 
 
 class CascadeText(sd_hijack_clip.TextConditionalModel):
@@ -36,7 +36,7 @@ class CascadeText(sd_hijack_clip.TextConditionalModel):
         return super().tokenize(texts) if tokenizer is None else [tokenizer.encode(text) for text in texts]
 
     def tokenize_line(self, line: str) -> Any:
-        adopt_embeddings(self.hijack.embedding_db, self.transformer.config.width)
+        adopt(self.hijack.embedding_db, self.transformer.config.width, shared.sd_model)
         return super().tokenize_line(line)
 
     def encode_with_transformers(self, tokens: Tensor) -> Tensor:
@@ -52,15 +52,3 @@ class CascadeText(sd_hijack_clip.TextConditionalModel):
 
     def medvram_modules(self) -> list[Any]:
         return [self.transformer]
-
-
-def adopt_embeddings(database: Any, width: int) -> None:
-    """Have prompts name embeddings of SDXL too: one of their two halves is made for an encoder like this one.
-
-    The host leaves them out, since it compares the width of both halves.
-    """
-    for name, embedding in list(database.skipped_embeddings.items()):
-        vectors = embedding.vec.get(KEY) if isinstance(embedding.vec, dict) else None
-        if vectors is not None and vectors.shape[-1] == width:
-            database.skipped_embeddings.pop(name, None)
-            database.register_embedding(embedding, shared.sd_model)
