@@ -159,7 +159,7 @@
   const axes = (values, most, [first, last]) => [
     ...values.flatMap((value) => [
       node("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: yOf(value, most), y2: yOf(value, most), class: "prism-axis" }),
-      node("text", { x: LEFT - 4, y: yOf(value, most) + 3, "text-anchor": "end" }, short(value)),
+      node("text", { x: LEFT - 8, y: yOf(value, most) + 3, "text-anchor": "end" }, short(value)),
     ]),
     node("text", { x: LEFT, y: HEIGHT - 3 }, first),
     node("text", { x: WIDTH - RIGHT, y: HEIGHT - 3, "text-anchor": "end" }, last),
