@@ -11,7 +11,7 @@ from sd_prism.settings import FREEU, MERGE, NAMESPACES
 
 VALUES = {"b1": 1.3, "s1": 0.7, "strength": 0.8}
 GRID = "x/y/z plot"
-ROUNDED = 1  # of 255; a request with an infotext is another batch of prompts
+ROUNDED = 0
 
 
 @pytest.fixture

@@ -143,8 +143,9 @@ class Presets:
         if name not in self._names():  # typed by hand, or deleted elsewhere
             name = self._name_of(current)
         preset = self.panel.all_presets.get(name, {})
-        values = [preset.get(key, now) for key, now in zip(self.panel.kept, current)]
-        return [*self._looked(value=name), *values]
+        wanted = [preset.get(key, now) for key, now in zip(self.panel.kept, current)]
+        # what is so already is left alone: somebody may be typing in it by now
+        return [*self._looked(value=name), *(gr.update() if new == now else new for new, now in zip(wanted, current))]
 
     def _namer(self, moved: str) -> Callable[..., str]:
         def name_of(name: str, *current: Value) -> str:
