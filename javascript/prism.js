@@ -25,3 +25,11 @@ document.addEventListener("input", ({ target, inputType }) => {
   if (inputType === "insertText" || !target.matches?.('[id*="_prism_"] [data-testid="textbox"]')) return;
   target.dispatchEvent(new KeyboardEvent("keypress", { bubbles: true }));
 });
+
+// Names for screen readers where gradio 3 has none, beside its sliders, and on the switches of A1111's panels.
+onAfterUiUpdate(() => document.querySelectorAll('[id*="_prism_"] input:not([aria-label])').forEach((input) => {
+  if (input.labels?.length) return;
+  const field = input.closest('[id*="_prism_"]:not(input)');
+  const name = field.querySelector('.label-wrap > span, [data-testid="block-info"]')?.textContent.trim();
+  if (name) input.ariaLabel = name;
+}));

@@ -186,7 +186,7 @@ def test_the_offer_follows_the_menu_of_checkpoints(page, host):
     open_panel(page)
     choose(page, CHECKPOINT, other)
     waits_for_line(page, CARDS.title)
-    page.wait_for_selector(f"{ROOT}_view :text('a guess: it is a Stable Diffusion 1 model')")
+    page.wait_for_selector(f"{ROOT}_view :text('A guess, for the kind of model alone:')")
     choose(page, CHECKPOINT, own)
     waits_for_line(page, f"{CARDS.title} · {FITS}")
 
