@@ -18,8 +18,10 @@ from sd_prism.settings import AUTOMATIC, CARDS
 
 ROOT = "#script_txt2img_prism_cards"
 LINE = f"{ROOT}_panel .label-wrap"
-CHECKPOINT = "#setting_sd_model_checkpoint"
+CHECKPOINT = ":is(#setting_sd_model_checkpoint, .model_selection)"
 FITS = "Prism mini-v1 fits this model"
+# Of a model that a host loads only for the next job, not even the kind is known.
+UNSURE = "A guess, for the kind of model alone:", "No card is known"
 UNCHANGED = f"{ROOT}_view :text('All of this card')"
 ENTRIES = f"{ROOT}_card li[aria-label]"
 GIGAFRACTAL = next(card for card in cards_of(presets("card")) if card.name == "Gigafractal Diffusion")
@@ -53,9 +55,9 @@ def fill(page, elem_id, text):
 
 
 def choose(page, elem_id, text):
-    """Takes an entry of a menu, as a user does."""
+    """Takes the first entry of a menu that begins with a text, as a user does."""
     field(page, elem_id).click()
-    page.locator(f"li[aria-label='{text}']").first.click()
+    page.locator(f"li[aria-label^='{text}']").first.click()
     field(page, elem_id).press("Tab")
 
 
@@ -182,11 +184,10 @@ def test_cards_are_read_from_a_file_and_from_a_picture_and_found_again(page, tmp
 def test_the_offer_follows_the_menu_of_checkpoints(page, host):
     own = field(page, CHECKPOINT).input_value()
     assert MINI_V1.stem in own
-    (other,) = (one["title"] for one in host.get("/sdapi/v1/sd-models") if one["model_name"] == SECOND)
     open_panel(page)
-    choose(page, CHECKPOINT, other)
+    choose(page, CHECKPOINT, SECOND)
     waits_for_line(page, CARDS.title)
-    page.wait_for_selector(f"{ROOT}_view :text('A guess, for the kind of model alone:')")
+    page.wait_for_selector(", ".join(f"{ROOT}_view :text('{said}')" for said in UNSURE))
     choose(page, CHECKPOINT, own)
     waits_for_line(page, f"{CARDS.title} · {FITS}")
 
