@@ -26,6 +26,7 @@ from ...merge.recipe import LOADED, Names, Recipe, unknown_model
 from ...merge.sources import Entry, File, Source, identity
 from ...merge.split import Split
 from .. import data
+from ..model import patchers
 from .weights import STORAGE, Weights, computed
 
 log = logging.getLogger("prism")
@@ -240,7 +241,7 @@ class Merged:
 
     def __init__(self, model: Any) -> None:
         self.file = str(model.sd_checkpoint_info.filename)
-        self.split = not isinstance(model, nn.Module)
+        self.split = patchers(model) is not None or not isinstance(model, nn.Module)
         self.weights = Weights(model)
         self.pristine = Pristine(self._source(), self.weights)
         self.plan = merge_into(self.weights, Recipe(), {LOADED: self.pristine})

@@ -5,7 +5,8 @@ Networks of the A1111 family change a layer when it is next used: `network_curre
 and these fields forgotten, so that the host takes what was written for the layer's own and puts its networks on top.
 
 Forge puts networks on a whole part of the model, when that part is next used, and keeps the parameters without them in
-its patcher's loader. Before one of these is written to, the loader takes all of its networks off.
+its patcher's loader; reForge keeps them in the patcher itself. Before one of these is written to, all networks of the
+part are taken off.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Weights(Mapping[str, Tensor]):
         place = self._places[name]
         inner, part = place.name, self._part(place)
         if part.patcher is not None:
-            kept: Tensor | None = part.patcher.lora_loader.backup.get(f"{part.path}{place.module}.{inner}")
+            kept = unpatched(part.patcher).get(f"{part.path}{place.module}.{inner}")
             return self.live(name) if kept is None else kept.detach()
         for module in self._owners(name):
             if inner in (backups := _backups(module)):
@@ -157,8 +158,6 @@ def refuse_packed(model: Any) -> None:
 
 def _parts(model: Any) -> dict[str, Part]:
     """The parts of a model, by what the names of their parameters begin with."""
-    if isinstance(model, nn.Module):
-        return {"": Part(model)}
     held = patchers(model)
     if held is not None:
         network = Part(unet(model), held.unet, "diffusion_model.")
@@ -167,17 +166,20 @@ def _parts(model: Any) -> dict[str, Part]:
             "first_stage_model.": Part(held.vae.first_stage_model),
             **_texts(held.clip),
         }
+    if isinstance(model, nn.Module):
+        return {"": Part(model)}
     encoders = zip(TEXT, getattr(model.cond_stage_model, "encoders", ()))
     texts = {start: Part(encoder.model) for start, encoder in encoders}
     return {"unet.": Part(unet(model)), "vae.": Part(model.first_stage_model), **texts}
 
 
 def _texts(clip: Any) -> dict[str, Part]:
-    """The text encoders of a patcher; embeddings are widened when they are first used."""
+    """The text encoders of a patcher; in Forge embeddings are widened when they are first used."""
     found = {}
     for name, encoder in clip.cond_stage_model.named_children():
         if name in PATCHED_TEXT:
-            kept = encoder.transformer.text_model.final_layer_norm.weight.dtype
+            loaded = encoder.transformer.text_model.final_layer_norm.weight.dtype
+            kept = loaded if hasattr(clip.patcher, "lora_loader") else None
             found[PATCHED_TEXT[name]] = Part(encoder.transformer, clip.patcher, f"{name}.transformer.", kept)
     return found
 
@@ -192,11 +194,23 @@ def _places(model: Any) -> Iterator[tuple[str, Place]]:
             yield start + inner + path, Place(start, owner, name)
 
 
+def unpatched(patcher: Any) -> dict[str, Tensor]:
+    """The parameters that a part has networks on, without them, by their names in what is patched."""
+    if hasattr(patcher, "lora_loader"):
+        found: dict[str, Tensor] = patcher.lora_loader.backup
+        return found
+    return {name: kept.weight for name, kept in patcher.backup.items()}
+
+
 def take_off_part(patcher: Any) -> None:
     """Take networks off a part that is patched as a whole, and have the host put them on when it next uses the part."""
-    if patcher is not None and patcher.lora_loader.backup:
+    if patcher is None or not unpatched(patcher):
+        return
+    if hasattr(patcher, "lora_loader"):
         patcher.lora_loader.refresh({}, offload_device=patcher.offload_device)
         importlib.import_module("backend.memory_management").unload_model_clones(patcher)
+    else:
+        patcher.unpatch_model(patcher.offload_device)
 
 
 def take_off(module: Any) -> None:
