@@ -9,6 +9,7 @@ from modules import sd_samplers, sd_vae, shared
 
 from ...cascade import formats
 from ...errors import PrismError
+from ...settings.cascade import AUTO
 from .loading import fits
 from .previews import is_cascade
 
@@ -24,6 +25,8 @@ def before_job(p: Any) -> list[str]:
         told += _noise(p)
         if p.get_token_merging_ratio() > 0:
             told.append("token merging does nothing in Stable Cascade")
+        if getattr(shared.opts, "forge_unet_storage_dtype", AUTO) != AUTO:
+            told.append("Diffusion in Low Bits does nothing in Stable Cascade, whose format is that of its file")
     return told
 
 
