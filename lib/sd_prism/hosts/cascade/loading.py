@@ -43,16 +43,21 @@ def register() -> None:
 
 
 def able() -> bool:
-    """Whether the host asks which class of model a file is of, or has a function that makes a model of a file."""
-    return hasattr(sd_models_config, ASKED) or callable(getattr(sd_models, LOADER, None))
+    """Whether the host has a function that makes a model of a file, or asks which class of model a file is of.
+
+    reForge asks too, but builds the parts itself, in a module where Forge has that function.
+    """
+    return callable(getattr(sd_models, LOADER)) if hasattr(sd_models, LOADER) else hasattr(sd_models_config, ASKED)
 
 
 def wrapped() -> ExitStack:
     stack = previews.wrapped()
+    if not able():
+        return stack
     if hasattr(sd_models_config, ASKED):
         stack.enter_context(around(sd_models_config, ASKED, _config))
         stack.enter_context(around(sd_vae, "load_vae", _load_vae))
-    if callable(getattr(sd_models, LOADER, None)):
+    if hasattr(sd_models, LOADER):
         stack.enter_context(around(sd_models, LOADER, _made))
     return stack
 
