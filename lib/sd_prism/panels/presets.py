@@ -140,12 +140,12 @@ class Presets:
 
     def _fill(self, name: str, *current: Value) -> Answer:
         live.refresh(self.store())
-        if name not in self._names():  # typed by hand, or deleted elsewhere
-            name = self._name_of(current)
+        known = name in self._names()  # else typed by hand, or deleted elsewhere
         preset = self.panel.all_presets.get(name, {})
         wanted = [preset.get(key, now) for key, now in zip(self.panel.kept, current)]
-        # what is so already is left alone: somebody may be typing in it by now
-        return [*self._looked(value=name), *(gr.update() if new == now else new for new, now in zip(wanted, current))]
+        if known and wanted == [*current]:  # nothing is told of what somebody may be typing over by now
+            return [*self._looked(), *[gr.update()] * len(wanted)]
+        return [*self._looked(value=name if known else self._name_of(current)), *wanted]
 
     def _namer(self, moved: str) -> Callable[..., str]:
         def name_of(name: str, *current: Value) -> str:
