@@ -22,9 +22,9 @@ HALF = {"model": NEON, "ratio": 0.5}
 FULL = {"model": NEON, "ratio": 0.3, "te": "0.7", "vae": "0.4"}
 RECIPE = "BASE=0.7,VAE=0.4"
 WITH_LORA = f"{JOB['prompt']} <lora:{LORA}:0.8>"
-FP8 = {  # ways to keep weights in fp8, by the option that a host has for it
-    "fp8_storage": [{"fp8_storage": "Enable", "cache_fp16_weight": cached} for cached in (False, True)],
+FP8 = {  # ways to keep weights in fp8, by the option that a host has for it; one that has both goes by the first
     "forge_unet_storage_dtype": [{"forge_unet_storage_dtype": name} for name in ("float8-e4m3fn", "float8-e5m2")],
+    "fp8_storage": [{"fp8_storage": "Enable", "cache_fp16_weight": cached} for cached in (False, True)],
 }
 
 
@@ -384,6 +384,8 @@ def test_another_vae_is_not_taken_for_the_merged_one(host, plain):
     host.post("/sdapi/v1/options", {"sd_vae": "Automatic"})  # A1111 sets back only what was set before
     args, pale = {"model": NEON, "ratio": 0, "vae": 0.5}, {"override_settings": {"sd_vae": "pale.safetensors"}}
     alone, own = pixels(host, **pale), pixels(host, args)
+    if alone == plain[0] and not host.in_order:
+        pytest.skip("this webui does not go by sd_vae")
     both = pixels(host, args, **pale)
     assert len({plain[0], alone, own, both}) == 4
     assert (pixels(host, args), pixels(host, **pale), pixels(host)) == (own, alone, plain[0])
