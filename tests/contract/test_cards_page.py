@@ -85,14 +85,14 @@ def rows(page):
 
 def test_the_models_card_is_offered_applied_and_taken_back(page):
     page.evaluate("(line) => document.querySelector(line).click()", LINE)
-    page.wait_for_selector(f"{ROOT}_view th:text('Then')")
+    page.wait_for_selector(f"{ROOT}_view th:has-text('Then')")
     assert {"CFG Scale", "Schedule type"} <= rows(page)
     assert "Offered for its" in page.inner_text(f"{ROOT}_view") and not page.locator(f"{ROOT}_look").is_visible()
     waits_for(page, "#txt2img_cfg_scale", "7")
     page.click(f"{ROOT}_apply")
     waits_for(page, "#txt2img_cfg_scale", "5")
     waits_for(page, "#txt2img_scheduler", "Karras")
-    page.wait_for_selector(f"{ROOT}_view th:text('Before')")
+    page.wait_for_selector(f"{ROOT}_view th:has-text('Before')")
     assert page.is_disabled(f"{ROOT}_apply")
     page.click(f"{ROOT}_undo")
     waits_for(page, "#txt2img_cfg_scale", "7")
@@ -100,7 +100,7 @@ def test_the_models_card_is_offered_applied_and_taken_back(page):
     fill(page, "#txt2img_cfg_scale", "5")
     page.hover("#txt2img_prompt")
     page.hover(f"{ROOT}_card")  # turned to again, the panel is compared with the page
-    page.wait_for_selector(f"{ROOT}_view th:text('CFG Scale')", state="detached")
+    page.wait_for_selector(f"{ROOT}_view th:has-text('CFG Scale')", state="detached")
 
 
 def test_everything_has_a_name_and_an_id_of_its_own(page):
@@ -162,7 +162,7 @@ def test_cards_are_read_from_a_file_and_from_a_picture_and_found_again(page, tmp
     waits_for(page, f"{ROOT}_card", "Given")
     files.set_input_files(tmp_path / "drawn.png")
     waits_for(page, f"{ROOT}_card", "drawn")
-    page.wait_for_selector(f"{ROOT}_view th:text('Negative prompt')")
+    page.wait_for_selector(f"{ROOT}_view th:has-text('Negative prompt')")
     assert rows(page) >= {"Sampling steps", "Sampling method", "CFG Scale", "Width", "Height"}
     files.set_input_files(tmp_path / "given.json")
     waits_for(page, f"{ROOT}_card", "Given")
@@ -201,8 +201,8 @@ def test_an_authors_own_parameter_text_gives_the_cards_settings(page):
     waits_for(page, "#txt2img_prompt", example.splitlines()[0])
     open_panel(page)
     choose(page, f"{ROOT}_card", GIGAFRACTAL.name)
-    page.wait_for_selector(f"{ROOT}_view th:text('Prompt')")
+    page.wait_for_selector(f"{ROOT}_view th:has-text('Prompt')")
     assert {one for one in rows(page) if not one.startswith("Prism Namespaces")} == {"Prompt"}
     page.click(f"{ROOT}_apply")
     waits_for(page, "#txt2img_prompt", f"gigafractal artstyle, {example.splitlines()[0]}")
-    page.wait_for_selector(f"{ROOT}_view th:text('Before')")
+    page.wait_for_selector(f"{ROOT}_view th:has-text('Before')")

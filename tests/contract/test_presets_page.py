@@ -72,6 +72,7 @@ def choose(page, text, name="preset", panel=FREEU):
     field(page, name, panel).click()
     page.locator(f"li[aria-label='{text}']").first.click()
     field(page, name, panel).press("Tab")
+    page.wait_for_timeout(1500)  # gradio 6 tells of one choice up to three times, and each answer fills the fields
 
 
 def wait(page, name, text, panel=FREEU):

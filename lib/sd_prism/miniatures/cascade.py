@@ -6,7 +6,8 @@ Then `python -m sd_prism.miniatures.cascade_pack FOLDER` writes the two files, a
 one says how good they are. Every net goes on from where it was saved, and with more `--steps` trains on.
 
 `mini-cascade` as shipped took three hours on a third to all of a CPU core: 16,000 pieces of pictures for stage A,
-41,000 pictures for the encoder, 77,000 for stage C, and for stage B 34,000 before it got its third level, 270,000 after.
+41,000 pictures for the encoder, 77,000 for stage C, and for stage B 34,000 before it got its third level and 270,000
+after.
 """
 
 from __future__ import annotations
