@@ -24,9 +24,7 @@ def control(one: Field, elem_id: ElemId, **more: Any) -> Any:
         return menu(list(one.choices), value=one.default, **common)
     if isinstance(one.default, str):
         return gr.Textbox(one.default, **common)
-    slider: Any = gr.Slider(one.low, one.high, value=one.default, step=one.step, **common)
-    slider.preprocess = lambda typed: typed  # gradio 6 refuses what is half typed; the declaration checks every value
-    return slider
+    return gr.Slider(one.low, one.high, value=one.default, step=one.step, **common)
 
 
 def unseen(panel: Panel, elem_id: ElemId) -> list[Any]:

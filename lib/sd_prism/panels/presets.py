@@ -92,8 +92,9 @@ class Presets:
         """
         settings = [made[name] for name in self.panel.kept]
         self._on(self.menu.input, self._fill, [self.menu, *settings], [self.menu, self.known, *settings], **LATEST)
+        typed = {**LATEST, "preprocess": False}  # gradio 6 would refuse what is half typed
         for name, setting in zip(self.panel.kept, settings):
-            self._on(setting.input, self._namer(name), [self.menu, *settings], [self.menu], **LATEST)
+            self._on(setting.input, self._namer(name), [self.menu, *settings], [self.menu], **typed)
         self._on(self.menu.focus, self._seen, [self.known], [self.menu, self.known])
         on_load(self._seen, [self.known], [self.menu, self.known])
         self._wire_form(settings)
