@@ -28,6 +28,10 @@ ADVANCED = (
     ("shift_c", "shift_b"),
     ("dtype", "preview_only"),
 )
+ABSENT = (
+    "Stable Cascade cannot be loaded here: this webui makes only the kinds of models in its own list. Prism's studio, "
+    "AUTOMATIC1111 and Forge draw with it."
+)
 OF_THE_HOST = ("sampling", "scheduler", "steps", "cfg_scale", "gallery", "generation_info", "html_info")
 
 

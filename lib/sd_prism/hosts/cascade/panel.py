@@ -15,6 +15,7 @@ from modules import devices, processing, rng, shared
 from torch import Tensor
 
 from ...errors import PrismError
+from ...panels.cascade import ABSENT
 from ...panels.compat import unavailable
 from ...settings import CASCADE, Field, Value
 from ...settings.cascade import COMPRESSION
@@ -61,10 +62,6 @@ class CascadeHost(PanelHost):
 
 
 host = CascadeHost(CASCADE)
-ABSENT = (
-    "This webui loads the kinds of models in its own list, and Stable Cascade is not among them; Prism's studio and "
-    "AUTOMATIC1111 draw with it."
-)
 running: list[CascadeJob] = []  # jobs of Cascade, the inner one last
 
 
