@@ -146,7 +146,7 @@ class Catalogue:
         return self.cards()[name]
 
     def offered(self, checkpoint):
-        return Match(self.find("Gigafractal Diffusion"), "it is named so")
+        return Match(self.find("Gigafractal Diffusion"), "name", "gigafractal")
 
     def lacking(self, card):
         return {}

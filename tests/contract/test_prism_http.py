@@ -73,5 +73,5 @@ def test_the_folder_is_nobodys_over_http(host):
     options = host.get("/sdapi/v1/options")
     if FOLDER not in options:
         pytest.skip("this webui tells no settings of extensions over HTTP, and lets a request set all")
-    host.post("/sdapi/v1/options", {FOLDER: "/elsewhere"})
+    host.client.post("/sdapi/v1/options", json={FOLDER: "/elsewhere"})  # refused, or not taken
     assert host.get("/sdapi/v1/options")[FOLDER] == options[FOLDER] == ""
