@@ -54,13 +54,17 @@
     document.querySelectorAll(PICTURES).forEach((one) => one.classList.toggle("prism-blind", blind));
   };
 
+  let asked = 0;
   const ask = async () => {
+    const turn = ++asked;
     try {
       const answer = await fetch(ROUTE);
-      if (answer.ok) known = await answer.json();
+      const told = answer.ok ? await answer.json() : known;
+      if (turn === asked) known = told; // a later question may have been answered first
     } catch { /* the line stays as it is until the webui answers */ }
     draw();
   };
+  globalThis.prismCascadeAsk = ask; // for the button that looks for files anew
 
   // Tells of values that the page writes by itself, after a paste for example: there is no event for these.
   const watched = new WeakSet();

@@ -130,7 +130,7 @@ def test_decoding_again_fills_the_gallery(page):
 
 
 def test_decoding_again_can_be_interrupted(page, host):
-    whole = generate(page, 512, 512)  # large enough to be stopped before it is done
+    whole = generate(page, 1024, 1024)  # large enough to be stopped before it is done
     fill(page, f"{ROOT}_steps", "100")
     page.wait_for_timeout(500)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from threading import Event
 
 import pytest
 from checkpoints import Original
@@ -150,3 +152,27 @@ def test_what_any_page_could_send_is_refused(client, kind):
     assert answer.status_code == 415 and "application/json" in answer.json()["detail"]
     typed = client.post(BAKE, content='{"name": ""}', headers={"Content-Type": "Application/JSON; charset=utf-8"})
     assert typed.status_code == 422
+
+
+def test_who_asks_for_the_checkpoints_waits_while_the_list_is_made_anew(models, monkeypatch):
+    from modules import sd_models
+
+    checkpoints, made = sys.modules["sd_prism.hosts.checkpoints"], sys.modules["sd_prism.hosts.merge.models"].names
+    whole, make, emptied, go_on = made(), sd_models.list_models, Event(), Event()
+
+    def slowly():
+        sd_models.checkpoints_list.clear()
+        emptied.set()
+        go_on.wait(60)
+        make()
+
+    monkeypatch.setattr(sd_models, "list_models", slowly)
+    with ThreadPoolExecutor(2) as threads:
+        refreshed = threads.submit(checkpoints.refresh)
+        emptied.wait(60)
+        asked = threads.submit(made)
+        with pytest.raises(TimeoutError):
+            asked.result(0.2)
+        go_on.set()
+        refreshed.result(60)
+        assert asked.result(60) == whole

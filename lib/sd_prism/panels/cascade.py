@@ -106,7 +106,8 @@ def build(elem_id: ElemId, store: Callable[[], Store], host: Host) -> Drawn:
                 )
         _image_prompt(made, elem_id, host)
         presets.wire(made)
-        refresh.click(lambda: _looked(host), [], [made["decoder"]], show_progress="hidden")
+        looked = refresh.click(lambda: _looked(host), [], [made["decoder"]], show_progress="hidden")
+        looked.then(None, [], [], **{JS: "() => globalThis.prismCascadeAsk?.()"})
     return Drawn(made, again, unsaved(file), said)
 
 

@@ -26,6 +26,7 @@ from ...errors import PrismError, UnknownName
 from ...merge.sources import identity
 from ...settings import Value
 from ...settings.cascade import AS_PICTURE, AUTO, FIXED, LARGEST_SEED, RANDOM
+from .. import checkpoints
 from ..merge import models
 from ..webui import loaded_model
 from .job import CascadeJob
@@ -60,7 +61,7 @@ def is_decoder(path: str) -> bool:
 
 def decoders() -> list[Any]:
     """The host's checkpoints that are decoders."""
-    return [info for info in sd_models.checkpoints_list.values() if is_decoder(str(info.filename))]
+    return [info for info in checkpoints.listed() if is_decoder(str(info.filename))]
 
 
 def names() -> list[str]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modules import sd_models, ui_common
+from modules import ui_common
 
 from ...panels import cascade as panel
-from .. import controls, presets
+from .. import checkpoints, controls, presets
 from . import again, decoding
 from .latents import read
 from .pictures import pictures
@@ -25,7 +25,7 @@ class Host:
         return decoding.names()
 
     def refresh(self) -> None:
-        sd_models.list_models()
+        checkpoints.refresh()
 
     def keep(self, file: str) -> str:
         return pictures.keep(Path(file).read_bytes())

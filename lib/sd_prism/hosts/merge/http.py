@@ -29,7 +29,7 @@ from ...merge.presets import PRESETS
 from ...merge.recipe import LOADED, Recipe
 from ...settings import MERGE
 from ...settings.merge import recipe_of
-from .. import access, routes
+from .. import access, checkpoints, routes
 from ..routes import TEXT, Refused, Route, answered, body_of, fields_of, problem
 from ..webui import loaded_model
 from . import models
@@ -185,7 +185,7 @@ def write(baked: Baked, hashes: Mapping[str, str]) -> None:
     """The thread: errors are told by `baking`."""
     try:
         baked.write(hashes, told)
-        sd_models.list_models()
+        checkpoints.refresh()
     except PrismError as error:
         baking.error = str(error)
     except Exception as error:

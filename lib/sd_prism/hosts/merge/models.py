@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from modules import sd_models, sd_vae
+from modules import sd_vae
 from torch import Tensor, nn
 
 from ...errors import PrismError, UnknownName
@@ -25,7 +25,7 @@ from ...merge.plan import Plan, merge_into
 from ...merge.recipe import LOADED, Names, Recipe, unknown_model
 from ...merge.sources import Entry, File, Source, identity
 from ...merge.split import Split
-from .. import data
+from .. import checkpoints, data
 from ..model import patchers
 from .weights import STORAGE, Weights, computed
 
@@ -46,7 +46,7 @@ def find(text: str) -> Any:
 
     Raises UnknownName with the nearest names.
     """
-    known = sd_models.checkpoint_aliases
+    known = checkpoints.aliases()
     name, _, digest = text.partition(" [")
     written = Names(known)
     for one in (text, name, digest.rstrip("]")):
@@ -57,7 +57,7 @@ def find(text: str) -> Any:
 
 def names() -> list[str]:
     """Every checkpoint's name, as prompts call it."""
-    return [info.name_for_extra for info in sd_models.checkpoints_list.values()]
+    return [info.name_for_extra for info in checkpoints.listed()]
 
 
 def title(text: str) -> str:
@@ -69,7 +69,7 @@ def title(text: str) -> str:
 
 def titled(recipe: Recipe) -> Recipe:
     """The recipe with each model under its title, a pair "B-C" read as two; raises UnknownName for a missing one."""
-    known = [*names(), *sd_models.checkpoint_aliases]
+    known = [*names(), *checkpoints.aliases()]
     for label in recipe.models:
         with contextlib.suppress(UnknownName):
             find(label)

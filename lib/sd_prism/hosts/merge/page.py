@@ -5,19 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
-from modules import sd_models
-
 from ...errors import PrismError
+from .. import checkpoints
 from . import http, models
 
 PAUSE = 0.2  # seconds between two looks at a file that is being written
 
 names = models.names
-
-
-def refresh() -> None:
-    """Look for checkpoints anew."""
-    sd_models.list_models()
+refresh = checkpoints.refresh
 
 
 def baked(given: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
