@@ -83,6 +83,34 @@ def test_weights_that_a_host_keeps_packed_are_left_alone_and_the_picture_says_wh
     assert (made.pixels, weights()) == (plain, before) and "keeps them packed (nf4)" in made.infotext
 
 
+def patched_model():
+    """The text encoder of an SDXL model in patchers, with a projection of its own beside the transformer's."""
+    model, transformer, encoder, backbone, holder = (torch.nn.Module() for _ in range(5))
+    transformer.text_model, transformer.text_projection = torch.nn.Module(), torch.nn.Linear(2, 2, bias=False)
+    transformer.text_model.final_layer_norm = torch.nn.LayerNorm(2)
+    encoder.transformer, encoder.text_projection = transformer, torch.nn.Parameter(torch.tensor([[1.0, 2], [3, 4]]))
+    holder.clip_g, backbone.diffusion_model = encoder, torch.nn.Identity()
+    clip = SimpleNamespace(cond_stage_model=holder, patcher=SimpleNamespace(backup={}))
+    vae = SimpleNamespace(first_stage_model=torch.nn.Identity())
+    unet = SimpleNamespace(model=backbone, patcher=None, backup={})
+    model.forge_objects = SimpleNamespace(unet=unet, clip=clip, vae=vae)
+    return model
+
+
+def test_a_projection_beside_the_encoder_is_the_one_that_is_merged_the_way_round_that_files_have_it():
+    from sd_prism.hosts.merge.weights import Weights
+
+    model, name = patched_model(), "text_encoder_2.text_projection.weight"
+    encoder = model.forge_objects.clip.cond_stage_model.clip_g
+    weights = Weights(model)
+    assert weights[name].tolist() == weights.base(name).tolist() == [[1, 3], [2, 4]]
+    weights[name].copy_(torch.tensor([[5.0, 6], [7, 8]]))
+    assert encoder.text_projection.tolist() == [[5, 7], [6, 8]]
+    backup = {"clip_g.text_projection": SimpleNamespace(weight=torch.tensor([[0.0, 1], [2, 3]]))}
+    model.forge_objects.clip.patcher.backup = backup
+    assert weights.base(name).tolist() == [[0, 2], [1, 3]]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_weight_of_one_gives_every_tensor_of_the_other_model(draw, family):
     plain = draw(model=family).pixels

@@ -26,15 +26,26 @@ from ..model import patchers, unet
 STORAGE = (torch.float8_e4m3fn, torch.float8_e5m2)  # types that only store: a host computes in another one
 TEXT = ("text_encoder.", "text_encoder_2.")
 PATCHED_TEXT = {"clip_l": TEXT[0], "clip_h": TEXT[0], "clip_g": TEXT[1]}
+PROJECTION = "text_projection"  # open_clip's, which reForge keeps beside the encoder and the other way round
 EMBEDDING = ".wrapped."  # in a patched part: a module with the parameters of another one, for embeddings in prompts
 
 
 class Place(NamedTuple):
-    """A parameter: a part of the model, the module in it, and the parameter's name there."""
+    """A parameter: a part of the model, the module in it, the parameter's name there, and whether it is turned."""
 
     part: str
     module: str
     name: str
+    turned: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where the parameter is in its part."""
+        return f"{self.module}.{self.name}" if self.module else self.name
+
+    def seen(self, tensor: Tensor) -> Tensor:
+        """The parameter, or what is kept of it, the way round that files have it."""
+        return tensor.detach().T if self.turned else tensor.detach()
 
 
 class Part(NamedTuple):
@@ -91,15 +102,15 @@ class Weights(Mapping[str, Tensor]):
     def live(self, name: str) -> Tensor:
         """A parameter as it is, networks included."""
         place = self._places[name]
-        return getattr(self._module(place), place.name).detach()
+        return place.seen(getattr(self._module(place), place.name))
 
     def base(self, name: str) -> Tensor:
         """A parameter's values without networks; not to be written to."""
         place = self._places[name]
         inner, part = place.name, self._part(place)
         if part.patcher is not None:
-            kept = unpatched(part.patcher).get(f"{part.path}{place.module}.{inner}")
-            return self.live(name) if kept is None else kept.detach()
+            kept = unpatched(part.patcher).get(f"{part.path}{place.path}")
+            return self.live(name) if kept is None else place.seen(kept)
         for module in self._owners(name):
             if inner in (backups := _backups(module)):
                 return backups[inner]
@@ -112,7 +123,7 @@ class Weights(Mapping[str, Tensor]):
         for name, staged in self._staged.items():
             place = self._places[name]
             module = self._module(place)
-            getattr(module, place.name).detach().copy_(staged)
+            place.seen(getattr(module, place.name)).copy_(staged)
             kept = getattr(module, f"fp16_{place.name}", None)
             if kept is not None:  # what networks are added to
                 kept.copy_(staged)
@@ -181,11 +192,16 @@ def _texts(clip: Any) -> dict[str, Part]:
             loaded = encoder.transformer.text_model.final_layer_norm.weight.dtype
             kept = loaded if hasattr(clip.patcher, "lora_loader") else None
             found[PATCHED_TEXT[name]] = Part(encoder.transformer, clip.patcher, f"{name}.transformer.", kept)
+            if name == "clip_g" and hasattr(encoder, PROJECTION):  # and makes no use of the transformer's
+                found[f"{TEXT[1]}{PROJECTION}."] = Part(encoder, clip.patcher, f"{name}.")
     return found
 
 
 def _places(model: Any) -> Iterator[tuple[str, Place]]:
     for start, part in _parts(model).items():
+        if start.endswith(f"{PROJECTION}."):
+            yield f"{start}weight", Place(start, "", PROJECTION, turned=True)
+            continue
         for path, _ in part.module.named_parameters(remove_duplicate=False):
             if part.patcher is not None and EMBEDDING in path:
                 continue
