@@ -142,7 +142,7 @@ def break_next_step():
 
 
 def nest(p, processed):
-    """Another picture inside this job, as detailers make it: with the same scripts, or with none."""
+    """Another picture inside this job, as detailers make it: with the same scripts, or with a list of none."""
     inner = processing.StableDiffusionProcessingTxt2Img(
         sd_model=shared.sd_model,
         prompt=p.prompt,
@@ -157,8 +157,8 @@ def nest(p, processed):
         do_not_save_grid=True,
     )
     inner.nested, inner.is_api = True, p.is_api
-    if wish != "nest bare":
-        inner.scripts, inner.script_args = p.scripts, p.script_args
+    bare = scripts.ScriptRunner(), ()
+    inner.scripts, inner.script_args = bare if wish == "nest bare" else (p.scripts, p.script_args)
     made = processing.process_images(inner)
     processed.images.extend(made.images)
     processed.infotexts.extend(made.infotexts)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 from contract.hosts import Picture
 from contract.jobs import JOB, difference, encoded, half_mask, inpainting, start_picture, wishing
+from contract.test_presets import GRID, grid
 from PIL import Image
 from sd_prism.miniatures import MINI_V1
 from sd_prism.settings import CASCADE
@@ -19,7 +20,6 @@ from unit.cascade_files import METADATA, decoder_tensors, main_tensors, random_s
 
 MAIN, DECODER, OTHER, BLIND, FINE = "tiny-main", "tiny-decoder", "other-decoder", "blind-main", "fine-main"
 PARTS = ("stage_c", "text", "previewer", "effnet", "vision")
-GRID = "x/y/z plot"
 PIXELS = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Lanczos", "denoising_strength": 0.6}
 SIZES = [(64, 64), (136, 72), (200, 96), (88, 176)]
 CASCADE_JOB = {**JOB, "sampler_name": "Euler a", "scheduler": "SGM Uniform", "steps": 3, "width": 128, "height": 96}
@@ -336,9 +336,8 @@ def test_settings_are_axes_of_the_grid(host):
     labels = {field.name: label for label, field in CASCADE.axes()}
     assert [axes.count(label) for label in labels.values()] == [1] * len(labels)
     alone = [draw(host, {"steps": steps, "compression": 50}) for steps in (2, 4)]
-    values = [axes.index(labels["steps"]), "2,4", [], axes.index(labels["compression"]), "50", []]
-    rest = [0, "", [], True, True, False, False, False, False, False, 0, False]
-    cells = host.draw(asked(script_name=GRID, script_args=[*values, *rest]))[-2:]
+    values = grid(host, labels["steps"], ("2", "4"), (labels["compression"], "50"))
+    cells = host.draw(asked(script_name=GRID, script_args=values))[-2:]
     assert [one.pixels for one in cells] == [one.pixels for one in alone]
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from contract.hosts import PRISM, SECOND
 from contract.jobs import HIRES, JOB, PROBE_TITLE, inpainting
+from contract.test_presets import GRID, grid
 from safetensors.torch import load_file, save_file
 from sd_prism.merge import Recipe, bake, ldm_keys
 from sd_prism.miniatures import MINI_V1
@@ -17,7 +18,6 @@ from sd_prism.settings import MERGE
 
 NEON, SMALL, OTHER = "neon", "neon-small", "sdxl-header"
 LORA = "shifted"
-GRID = "x/y/z plot"
 HALF = {"model": NEON, "ratio": 0.5}
 FULL = {"model": NEON, "ratio": 0.3, "te": "0.7", "vae": "0.4"}
 RECIPE = "BASE=0.7,VAE=0.4"
@@ -199,7 +199,7 @@ def test_a_grid_over_seeds_merges_once(host):
     at = written(host)
     pixels(host, HALF)
     once = written(host) - at
-    seeds = [1, "1,2,3", [], 0, "", [], 0, "", [], True, False, True, False, False, False, False, 0, False]
+    seeds = grid(host, "Seed", ("1", "2", "3"))
     assert host.ask(merged(HALF, script_name=GRID, script_args=seeds)).status_code == 200
     assert once > 700 and written(host) - at == once
 

@@ -33,12 +33,12 @@ def save(host):
         file.unlink(missing_ok=True)
 
 
-def grid(host, axis, values):
-    """The X/Y/Z plot's arguments for one axis, as the page would send them."""
+def grid(host, axis, values, second=("Nothing", "")):
+    """The X/Y/Z plot's arguments for an axis, and perhaps a second one, as the page would send them."""
     (info,) = [x for x in host.get("/sdapi/v1/script-info") if x["name"] == GRID and not x["is_img2img"]]
     axes = next(one["choices"] for one in info["args"] if one["label"] == "X type")
-    asked = {"X type": axes.index(axis), "Y type": axes.index("Nothing"), "Z type": axes.index("Nothing")}
-    asked |= {"Include Sub Images": True, "Include Sub Grids": False, "Draw legend": False}
+    asked = {"X type": axes.index(axis), "Y type": axes.index(second[0]), "Z type": axes.index("Nothing")}
+    asked |= {"Y values": second[1], "Include Sub Images": True, "Include Sub Grids": False, "Draw legend": False}
     args = [asked.get(one["label"], one["value"]) for one in info["args"]]
     x_values = next(index for index, one in enumerate(info["args"]) if one["label"] == "X values")
     args[x_values : x_values + 2] = [", ".join(values), list(values)]  # the text, then the menu of the same label
