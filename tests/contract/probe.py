@@ -259,6 +259,7 @@ def conds():
     return [next(number for number, other in enumerate(seen) if one is other) for one in held]
 
 
+MODELS = "CascadeModel", "CascadeEngine", "CascadeShell"  # of Prism, by host
 KINDS = ("is_sd1", "is_sd2", "is_sdxl", "is_ssd", "is_sd3", "is_cascade")
 
 
@@ -281,6 +282,6 @@ def state():
         "scripts": sorted(entry.script_class.__name__ for entry in scripts.scripts_data),
         "packages": sorted({name.split(".")[1] for name in sys.modules if name.startswith("sd_prism.")}),
         "model": [name for name in KINDS if getattr(shared.sd_model, name, False)],
-        "cascade models": sum(type(one).__name__ in ("CascadeModel", "CascadeEngine") for one in gc.get_objects()),
+        "cascade models": sum(type(one).__name__ in MODELS for one in gc.get_objects()),
         "own torch.cat": type(torch.cat).__name__ == "builtin_function_or_method",
     }

@@ -30,7 +30,7 @@ ADVANCED = (
 )
 ABSENT = (
     "Stable Cascade cannot be loaded here: this webui makes only the kinds of models in its own list. Prism's studio, "
-    "AUTOMATIC1111 and Forge draw with it."
+    "AUTOMATIC1111, Forge and reForge draw with it."
 )
 OF_THE_HOST = ("sampling", "scheduler", "steps", "cfg_scale", "gallery", "generation_info", "html_info")
 

@@ -39,10 +39,19 @@ def _before_call(params: Any) -> None:
     cond, uncond = params.text_cond, params.text_uncond  # without guidance some hosts have no negative prompt
     job.noisy = params.x if uncond is None else params.x[-len(uncond["vector"]) :]
     if job.images is not None:
-        key, vectors = loaded_model().images_key, job.images.to(cond["vector"])
-        cond[key] = vectors.expand(len(cond["vector"]), -1, -1)
+        key = loaded_model().images_key
+        cond[key] = pictures(cond["vector"], is_negative=False)
         if uncond is not None:
-            uncond[key] = vectors.new_zeros(len(uncond["vector"]), *vectors.shape)
+            uncond[key] = pictures(uncond["vector"], is_negative=True)
+
+
+def pictures(pooled: Tensor, is_negative: bool) -> Tensor | None:
+    """Vectors (N,n,width) of the image prompt for prompts whose pooled text is (N,projection); None without one."""
+    job = _job()
+    if job is None or job.images is None:
+        return None
+    vectors = job.images.to(pooled).expand(len(pooled), -1, -1)
+    return torch.zeros_like(vectors) if is_negative else vectors
 
 
 def _combined(

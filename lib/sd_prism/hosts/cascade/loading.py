@@ -30,7 +30,7 @@ HINTS = {
     "effnet": f"this file is read when it lies beside the main file as {ENCODER}",
     "previewer": "this file is read when it lies beside the main file as previewer.safetensors",
 }
-ASKED, LOADER = "guess_model_config_from_state_dict", "forge_loader"
+ASKED, LOADER, SHELL = "guess_model_config_from_state_dict", "forge_loader", "load_model_for_a1111"
 NEEDED, OFFERED = ("stage_c", "text"), ("effnet", "previewer")
 SPARE = 2 * 2**30  # bytes that sampling needs beside the weights
 
@@ -43,22 +43,27 @@ def register() -> None:
 
 
 def able() -> bool:
-    """Whether the host has a function that makes a model of a file, or asks which class of model a file is of.
-
-    reForge asks too, but builds the parts itself, in a module where Forge has that function.
-    """
-    return callable(getattr(sd_models, LOADER)) if hasattr(sd_models, LOADER) else hasattr(sd_models_config, ASKED)
+    """Whether the host has a function that makes a model of a file, or asks which class of model a file is of."""
+    return hasattr(sd_models, LOADER) or hasattr(sd_models_config, ASKED)
 
 
 def wrapped() -> ExitStack:
-    stack = previews.wrapped()
-    if not able():
-        return stack
-    if hasattr(sd_models_config, ASKED):
-        stack.enter_context(around(sd_models_config, ASKED, _config))
-        stack.enter_context(around(sd_vae, "load_vae", _load_vae))
-    if hasattr(sd_models, LOADER):
+    """Until it is closed: the host makes models of Cascade's files.
+
+    In Forge a function makes a model of a file; in reForge one of a module does, of its tensors; A1111 builds the class
+    that a configuration names.
+    """
+    stack, maker = previews.wrapped(), getattr(sd_models, LOADER, None)
+    if callable(maker):
         stack.enter_context(around(sd_models, LOADER, _made))
+        return stack
+    if maker is not None:
+        stack.enter_context(around(sd_models, "load_model", _to_load))
+        stack.enter_context(around(maker, SHELL, _shelled))
+    elif hasattr(sd_models_config, ASKED):
+        stack.enter_context(around(sd_models_config, ASKED, _config))
+    if able():
+        stack.enter_context(around(sd_vae, "load_vae", _load_vae))
     return stack
 
 
@@ -100,6 +105,25 @@ def _made(original: Any, path: Any, additional_state_dicts: Any = None) -> Any:
     except Exception:
         sd_models.model_data.forge_hash = ""  # that of the model which has left already, and which it would not load
         raise
+
+
+def _to_load(original: Any, checkpoint_info: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """The host gives the loaded model away before it reads the next one's file."""
+    info = checkpoint_info or sd_models.select_checkpoint()
+    if _is_cascade({}, str(info.filename)):
+        _checked(Path(info.filename))
+    return original(info, *args, **kwargs)
+
+
+def _shelled(original: Any, timer: Any, checkpoint_info: Any = None, state_dict: Any = None) -> Any:
+    """The host has a model made of tensors, with an entry of its list of checkpoints."""
+    file = str(checkpoint_info.filename)
+    if not _is_cascade(state_dict, file):
+        return original(timer=timer, checkpoint_info=checkpoint_info, state_dict=state_dict)
+    from .shell import CascadeShell
+
+    with torch.inference_mode(False):  # see _made
+        return CascadeShell(_checked(Path(file)), checkpoint_info)
 
 
 def _is_cascade(state_dict: dict[str, Any], filename: str) -> bool:

@@ -20,24 +20,30 @@ from .embeddings import KEY
 from .previews import is_cascade
 
 EXTENSION = "networks"  # the extension's module
+PATCHED = "ldm_patched.modules.lora"  # what reForge's extension has its patchers put networks on with
 LAYERS = nn.Linear, nn.Conv2d
 ASKED = {"model_lora_keys_unet": ("stage_c", UNET), "model_lora_keys_clip": ("text", f"{KEY}.transformer.")}
-"""What a host's extension asks for the weights that names stand for: of which part, and how weights begin."""
+"""What a host asks for the weights that names stand for: of which part, and how weights begin."""
 
 
 def wrapped() -> ExitStack:
     """Until it is closed, where the extension is there: its files are read in its own names for a Cascade model."""
     stack = ExitStack()
     extension = sys.modules.get(EXTENSION)
-    if all(hasattr(extension, name) for name in ASKED):
+    asked = next((one for one in (extension, sys.modules.get(PATCHED)) if _asks(one)), None)
+    if asked is not None:
         for name, (part, start) in ASKED.items():
-            stack.enter_context(around(extension, name, partial(_weights, part, start)))
+            stack.enter_context(around(asked, name, partial(_weights, part, start)))
     elif hasattr(extension, "load_network"):
         stack.enter_context(around(extension, "load_network", _load))
         for kind in LAYERS:  # it has put its own forward into these classes
             if getattr(kind.forward, "__module__", "") == EXTENSION:
                 tolerate(kind.forward, _is_idle)
     return stack
+
+
+def _asks(module: Any) -> bool:
+    return all(hasattr(module, name) for name in ASKED)
 
 
 def _is_idle(layer: nn.Module) -> bool:
@@ -63,12 +69,17 @@ def _load(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return original(*args, **kwargs)
 
 
-def _weights(part: str, start: str, original: Callable[..., Any], network: nn.Module, *args: Any) -> Any:
-    """Names of layers in files -> those of their weights in a network that the host patches as a whole."""
+def _weights(part: str, start: str, original: Callable[..., Any], network: nn.Module, *known: dict[str, str]) -> Any:
+    """Names of layers in files -> those of their weights in a network that the host patches as a whole.
+
+    Args:
+        known: those of other parts, which some hosts want in the answer.
+    """
     if not is_cascade(loaded_model()):
-        return original(network, *args)
+        return original(network, *known)
     paths = [path for path, module in network.named_modules() if isinstance(module, LAYERS)]
-    return {name: f"{path}.weight" for path in paths for name in file_names(part, path.removeprefix(start))}
+    own = {name: f"{path}.weight" for path in paths for name in file_names(part, path.removeprefix(start))}
+    return dict(*known) | own
 
 
 def layer_names(model: Any) -> dict[str, str]:
