@@ -22,7 +22,7 @@ OF_MENU = re.compile(r"\b(?:VAE|Module 1): ([\w-]+)")  # in an infotext
 DRAWN = {**JOB, "sampler_name": "Euler a", "scheduler": "SGM Uniform", "steps": 3, "width": 128, "height": 128}
 DECODED = {CASCADE.title: {"args": [{"steps": 2}]}}
 SIDE = 3  # of stage C's latents: 128 // 42
-ALIKE = 4  # schedules that are others by another name, or with so few steps
+UNLIKE = 0.7  # of schedules; the rest are others by another name, or with so few steps
 MODULES = "forge_additional_modules"  # a menu of several files, where others have one of VAEs
 DECODE_METHOD, DOWNCAST = "sd_vae_decode_method", "use_downcasted_alpha_bar"
 OPTIONS = {
@@ -235,7 +235,8 @@ def test_tokens_are_counted(host):
 
 
 def test_embeddings_of_this_width_are_vectors_and_others_are_words(host):
-    plainly, halved, foreign = (draw(host, prompt=f"a {name} fish") for name in ("plainly", "halved", "foreign"))
+    plainly, halved = (draw(host, prompt=f"a {name} fish") for name in ("plainly", "halved"))
+    foreign = draw(host, prompt="a foreign fish", negative_prompt="red")  # some hosts keep what they told of a negative
     assert plainly.pixels == halved.pixels
     told = re.compile(r"\bTI( hashes)?: ")
     assert told.search(plainly.infotext) and told.search(halved.infotext)
@@ -264,7 +265,7 @@ def test_every_schedule_makes_a_picture(host):
     labels = [one["label"] for one in host.get("/sdapi/v1/schedulers")]
     found = {label: draw(host, sampler_name="DPM++ 2M", scheduler=label) for label in labels}
     assert [label for label, picture in found.items() if "rror" in picture.infotext] == []
-    assert len({picture.pixels for picture in found.values()}) > len(labels) - ALIKE
+    assert len({picture.pixels for picture in found.values()}) > len(labels) * UNLIKE
 
 
 @pytest.mark.parametrize("scheduler", ["SGM Uniform", "Simple", "Uniform"])

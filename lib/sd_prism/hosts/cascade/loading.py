@@ -16,6 +16,7 @@ from ...cascade import formats
 from ...cascade.weights import chosen
 from ...errors import PrismError
 from ..undo import around, undo
+from ..webui import loaded_model
 from . import lora, previews
 from .decoding import decoding
 from .pictures import pictures
@@ -108,11 +109,14 @@ def _made(original: Any, path: Any, additional_state_dicts: Any = None) -> Any:
 
 
 def _to_load(original: Any, checkpoint_info: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """The host gives the loaded model away before it reads the next one's file."""
-    info = checkpoint_info or sd_models.select_checkpoint()
+    """The host gives the loaded model away before it reads the next one's file, and keeps embeddings by its width."""
+    info, before = checkpoint_info or sd_models.select_checkpoint(), loaded_model()
     if _is_cascade({}, str(info.filename)):
         _checked(Path(info.filename))
-    return original(info, *args, **kwargs)
+    model = original(info, *args, **kwargs)
+    if model is not before and (previews.is_cascade(model) or previews.is_cascade(before)):
+        sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+    return model
 
 
 def _shelled(original: Any, timer: Any, checkpoint_info: Any = None, state_dict: Any = None) -> Any:

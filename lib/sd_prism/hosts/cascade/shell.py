@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...cascade.formats import CascadeFile
 from . import guiding, loading
+from .denoiser import CascadeDenoiser
 from .embeddings import KEY
 from .model import CascadeModel
 from .patched import IMAGES, Levels, PatchedBackbone, PatchedVae, apart
@@ -30,6 +31,14 @@ class ShellBackbone(PatchedBackbone):
     @property
     def model_sampling(self) -> Levels:
         return levels(self.schedule)
+
+
+class ShellDenoiser(CascadeDenoiser):
+    """Some of reForge's samplers ask the patcher of the model that they draw with."""
+
+    def __init__(self, model: CascadeShell) -> None:
+        super().__init__(model)
+        self.model_patcher = model.forge_objects.unet
 
 
 def pictured(network: Any, x: Tensor, sigma: Tensor, uncond: Any, cond: Any, *others: Any) -> tuple[Any, ...]:
@@ -73,6 +82,9 @@ class CascadeShell(CascadeModel):
     @property
     def clip(self) -> nn.Module:
         return self.cond_stage_model
+
+    def create_denoiser(self) -> CascadeDenoiser:
+        return ShellDenoiser(self)
 
     @torch.inference_mode()
     def get_learned_conditioning(self, texts: Sequence[str]) -> dict[str, Tensor]:
