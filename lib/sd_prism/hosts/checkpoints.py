@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from modules import sd_models
+
+from .. import header
+from ..errors import PrismError
+from ..merge.sources import identity
 
 _making = RLock()
 
@@ -27,3 +34,18 @@ def aliases() -> Mapping[str, Any]:
     """Every checkpoint by each of its names and hashes."""
     with _making:
         return dict(sd_models.checkpoint_aliases)
+
+
+def texts(info: Any) -> Mapping[str, Any]:
+    """A checkpoint's own texts; of its file where the webui has none, for reForge forgets them with each load."""
+    if info.metadata:
+        known: Mapping[str, Any] = info.metadata
+        return known
+    with suppress(PrismError):
+        return _of_file(identity(Path(info.filename)))
+    return {}
+
+
+@lru_cache(64)
+def _of_file(told: tuple[object, ...]) -> Mapping[str, str]:
+    return header.read(Path(str(told[0]))).metadata

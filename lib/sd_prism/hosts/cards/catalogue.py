@@ -11,6 +11,7 @@ from ...cards.match import Loaded, Match, match
 from ...cards.preset import CARD
 from ...errors import PrismError, UnknownName
 from .. import presets
+from ..checkpoints import texts
 from ..webui import family, loaded_model
 
 
@@ -54,7 +55,7 @@ def described(info: Any) -> Loaded:
         shorthash=info.shorthash or "",
         oldhash=info.hash or "",
         sha256=info.sha256 or "",
-        metadata=info.metadata or {},
+        metadata=texts(info),
         family=_family(info),
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...settings import CASCADE, Value
 from ...settings.cascade import COARSEST, COMPRESSION, FINEST
+from ..checkpoints import texts
 from .latents import Picture
 
 log = logging.getLogger("prism")
@@ -129,7 +130,7 @@ def own(values: Mapping[str, Value], info: Any) -> dict[str, Value]:
 
 def own_compression(info: Any) -> int:
     """What a checkpoint says that it was trained at; the default where it says nothing."""
-    told = str((info.metadata or {}).get(OWN_COMPRESSION, ""))
+    told = str(texts(info).get(OWN_COMPRESSION, ""))
     return int(told) if told.isdigit() and FINEST <= int(told) <= COARSEST else COMPRESSION
 
 

@@ -113,8 +113,9 @@ def _to_load(original: Any, checkpoint_info: Any = None, *args: Any, **kwargs: A
     info, before = checkpoint_info or sd_models.select_checkpoint(), loaded_model()
     if _is_cascade({}, str(info.filename)):
         _checked(Path(info.filename))
+    was_cascade = previews.is_cascade(before)
     model = original(info, *args, **kwargs)
-    if model is not before and (previews.is_cascade(model) or previews.is_cascade(before)):
+    if model is not before and (previews.is_cascade(model) or was_cascade):
         sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
     return model
 

@@ -15,6 +15,7 @@ from ...namespaces.render import Options
 from ...settings import AUTOMATIC, NAMESPACES, Value
 from ...settings.namespaces import TITLES, options, registry
 from .. import data
+from ..checkpoints import texts
 from ..webui import family, loaded_model
 
 SD_NEXT = {"native": "sdnext", "a1111": "sdnext_a1111"}
@@ -76,7 +77,7 @@ def detected() -> str | None:
     info = getattr(loaded_model(), "sd_checkpoint_info", None)
     if info is None:
         return None
-    return detect(info.name, sha256=info.sha256 or "", family=family(), metadata=info.metadata)
+    return detect(info.name, sha256=info.sha256 or "", family=family(), metadata=texts(info))
 
 
 def target() -> str:
