@@ -97,7 +97,8 @@ def patched_model():
     return model
 
 
-def test_a_projection_beside_the_encoder_is_the_one_that_is_merged_the_way_round_that_files_have_it():
+def test_a_projection_beside_the_encoder_is_the_one_that_is_merged_the_way_round_that_files_have_it(draw):
+    draw()
     from sd_prism.hosts.merge.weights import Weights
 
     model, name = patched_model(), "text_encoder_2.text_projection.weight"
@@ -234,6 +235,19 @@ def test_another_unet_is_refused(draw, monkeypatch):
     monkeypatch.setattr(sys.modules["modules"], "sd_unet", running, raising=False)
     made = draw(HALF)
     assert made.pixels == plain.pixels and "SD Unet" in made.infotext
+
+
+def test_a_model_that_the_host_has_emptied_is_no_longer_the_loaded_one(draw, monkeypatch):
+    draw()
+    from modules import sd_models
+    from sd_prism.hosts.webui import loaded_model
+
+    model = torch.nn.Module()
+    model.sd_checkpoint_info = loaded().sd_checkpoint_info
+    monkeypatch.setattr(sd_models.model_data, "sd_model", model)
+    assert loaded_model() is model
+    model._parameters = None
+    assert loaded_model() is None
 
 
 def test_a_model_that_is_gone_is_forgotten(draw):

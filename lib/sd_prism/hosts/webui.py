@@ -177,9 +177,12 @@ def _xyz_grid() -> Any:
 
 
 def loaded_model() -> Any:
-    """The loaded model; None where there is none yet. To ask the host for its model would load one."""
+    """The loaded model; None where there is none yet. To ask the host for its model would load one.
+
+    Forge has an empty one until the first job; reForge empties a model before it loads the next one, which may fail.
+    """
     model = sd_models.model_data.sd_model
-    return model if hasattr(model, "sd_checkpoint_info") else None  # Forge has an empty one until the first job
+    return model if hasattr(model, "sd_checkpoint_info") and getattr(model, "_parameters", {}) is not None else None
 
 
 def family() -> str:
