@@ -383,7 +383,11 @@ def test_another_vae_is_not_taken_for_the_merged_one(host, plain):
     host.post("/sdapi/v1/refresh-vae")
     host.post("/sdapi/v1/options", {"sd_vae": "Automatic"})  # A1111 sets back only what was set before
     args, pale = {"model": NEON, "ratio": 0, "vae": 0.5}, {"override_settings": {"sd_vae": "pale.safetensors"}}
-    alone, own = pixels(host, **pale), pixels(host, args)
+    alone = pixels(host, **pale)
+    if alone != plain[0] and pixels(host) == alone:
+        pixels(host, **checkpoint(SECOND))  # so that the first one is read again
+        pytest.skip("this webui keeps the VAE that one job has asked for")
+    own = pixels(host, args)
     if alone == plain[0] and not host.in_order:
         pytest.skip("this webui does not go by sd_vae")
     both = pixels(host, args, **pale)
@@ -411,6 +415,8 @@ def test_fp8_storage_is_merged_into_and_restored(host, plain):
         for way in ways:
             store(way)
             alone, before, network = pixels(host), weights(host), pixels(host, prompt=WITH_LORA)
+            if (alone, before) == plain:
+                pytest.skip("this host's option does nothing")
             live = pixels(host, FULL), pixels(host, FULL, prompt=WITH_LORA)
             assert len({alone, network, plain[0], *live}) == 5
             assert pixels(host, FULL) == live[0] and pixels(host, prompt=WITH_LORA) == network
