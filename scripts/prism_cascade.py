@@ -6,7 +6,7 @@ from pathlib import Path
 from modules import scripts
 
 runpy.run_path(str(Path(__file__).resolve().parents[1] / "lib" / "sd_prism" / "bind.py"))
-from sd_prism.hosts.cascade import panel  # noqa: E402
+from sd_prism.hosts.cascade.choice import panel  # noqa: E402
 
 panel.register()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -18,22 +19,29 @@ from ..merge.sources import identity
 _making = RLock()
 
 
+def _store() -> Any:
+    """The host's module with its checkpoints."""
+    if hasattr(sd_models, "checkpoint_aliases"):
+        return sd_models
+    return importlib.import_module("modules.sd_checkpoint")  # SD.Next
+
+
 def refresh() -> None:
     """Have the webui look for checkpoints anew."""
     with _making:
-        sd_models.list_models()
+        _store().list_models()
 
 
 def listed() -> list[Any]:
     """Every checkpoint of the webui."""
     with _making:
-        return list(sd_models.checkpoints_list.values())
+        return list(_store().checkpoints_list.values())
 
 
 def aliases() -> Mapping[str, Any]:
     """Every checkpoint by each of its names and hashes."""
     with _making:
-        return dict(sd_models.checkpoint_aliases)
+        return dict(_store().checkpoint_aliases)
 
 
 def texts(info: Any) -> Mapping[str, Any]:

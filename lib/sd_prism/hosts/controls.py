@@ -35,8 +35,15 @@ def watch(script: Any, ids: Mapping[str, str], act: Callable[[str, Found], None]
     for tab in TABS:
         found: Found = {}
         for name, elem_id in ids.items():
-            script.on_after_component(partial(_take, found, name), elem_id=elem_id.format(tab=tab))
-        script.on_after_component(partial(_act, act, tab, found), elem_id=LAST.format(tab=tab))
+            _listen(script, partial(_take, found, name), elem_id.format(tab=tab))
+        _listen(script, partial(_act, act, tab, found), LAST.format(tab=tab))
+
+
+def _listen(script: Any, act: Callable[[Any], None], elem_id: str) -> None:
+    if hasattr(script, "on_after_component"):
+        script.on_after_component(act, elem_id=elem_id)
+    else:  # SD.Next: the list itself, which all scripts have in common until they have their own
+        script.on_after_component_elem_id = [*script.on_after_component_elem_id, (elem_id, act)]
 
 
 def _take(found: Found, name: str, told: Any) -> None:

@@ -13,7 +13,7 @@ from .. import infotext
 from ..errors import PrismError
 from ..freeu import others
 from ..settings import FREEU, Value
-from . import model, presets
+from . import model, pipelines, presets
 from .progress import progress, steps_taken
 from .undo import undo
 from .webui import PanelHost, family, log
@@ -55,6 +55,7 @@ WITHOUT = "_prism_freeu_without"  # marks the second run of a comparison
 def register() -> None:
     host.register()
     progress.register()
+    pipelines.register(before_sampling=before_sampling, after_sampling=lambda p: after_sampling())
 
 
 def ui(script: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from modules import script_callbacks, shared
 
-from . import model
+from . import model, pipelines
 from .undo import undo
 
 LAST = 1 - 1e-6  # a run has not ended before its last call has
@@ -28,6 +28,7 @@ class Progress:
     def register(self) -> None:
         script_callbacks.on_cfg_denoiser(self.before_call)
         script_callbacks.on_cfg_after_cfg(self.after_call)
+        pipelines.register(before_call=self.before_call, after_call=self.after_call)
         script_callbacks.on_model_loaded(lambda loaded: self.begin_pass())  # a denoiser holds on to its model
         forgetting = ExitStack()
         forgetting.callback(self.begin_pass)  # a page that was reloaded holds on to us
@@ -83,6 +84,6 @@ def steps_taken(p: Any, hires: bool) -> int:
     """The steps that this pass will take."""
     if hires:
         return int(p.hr_second_pass_steps or p.steps)
-    if getattr(p, "init_images", None) and not shared.opts.img2img_fix_steps:
+    if getattr(p, "init_images", None) and not (pipelines.used() or shared.opts.img2img_fix_steps):
         return int(min(p.denoising_strength, 0.999) * p.steps) + 1
     return int(p.steps)

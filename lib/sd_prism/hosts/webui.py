@@ -16,7 +16,7 @@ from .. import infotext
 from ..errors import PrismError
 from ..settings import Field, Panel, Value
 from . import controls as page
-from . import options, presets
+from . import model, options, presets
 from .undo import undo
 
 log = logging.getLogger("prism")
@@ -181,14 +181,17 @@ def loaded_model() -> Any:
 
     Forge has an empty one until the first job; reForge empties a model before it loads the next one, which may fail.
     """
-    model = sd_models.model_data.sd_model
-    return model if hasattr(model, "sd_checkpoint_info") and getattr(model, "_parameters", {}) is not None else None
+    loaded = sd_models.model_data.sd_model
+    return loaded if hasattr(loaded, "sd_checkpoint_info") and getattr(loaded, "_parameters", {}) is not None else None
 
 
 def family() -> str:
     """The loaded model's family, as presets and dialects name it; "" for another one."""
-    model = loaded_model()
-    return next((name for name in ("sdxl", "sd2", "sd1") if getattr(model, f"is_{name}", False)), "")
+    loaded = loaded_model()
+    pipe = model.pipeline(loaded)
+    if pipe is not None:
+        return model.pipeline_family(pipe)
+    return next((name for name in ("sdxl", "sd2", "sd1") if getattr(loaded, f"is_{name}", False)), "")
 
 
 def unload() -> None:

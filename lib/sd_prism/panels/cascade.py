@@ -32,6 +32,10 @@ ABSENT = (
     "Stable Cascade cannot be loaded here: this webui makes only the kinds of models in its own list. Prism's studio, "
     "AUTOMATIC1111, Forge and reForge draw with it."
 )
+OWN = (
+    "This webui draws Stable Cascade with a pipeline of its own, which this panel cannot reach: use the webui's own "
+    "settings, or Prism's studio, AUTOMATIC1111 or Forge."
+)
 OF_THE_HOST = ("sampling", "scheduler", "steps", "cfg_scale", "gallery", "generation_info", "html_info")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modules import sd_models, sd_samplers, sd_schedulers
+from modules import sd_models, sd_samplers
 
 from ...cards.card import Card, cards_of
 from ...cards.match import Loaded, Match, match
@@ -39,7 +39,7 @@ def chosen() -> Any:
 
 def named(title: str | None) -> Any:
     """The checkpoint of that title, else the chosen one."""
-    return sd_models.get_closet_checkpoint_match(title) or chosen()
+    return (sd_models.get_closet_checkpoint_match(title) if title else None) or chosen()
 
 
 def offered(info: Any) -> Match | None:
@@ -68,14 +68,30 @@ def _family(info: Any) -> str:
     return "cascade" if getattr(model, "is_cascade", False) else family()
 
 
+def samplers() -> list[str]:
+    """The samplers that the webui's menu shows."""
+    if hasattr(sd_samplers, "visible_sampler_names"):  # SD.Next
+        return [str(one.name) for one in sd_samplers.visible_sampler_names()]
+    return [str(one.name) for one in sd_samplers.visible_samplers()]
+
+
+def schedules() -> list[str]:
+    """The schedules of noise that may be chosen; none where a sampler has one of its own."""
+    try:
+        from modules import sd_schedulers
+    except ImportError:
+        return []
+    return [str(one.label) for one in sd_schedulers.schedulers]
+
+
 def lacking(card: Card) -> dict[str, str]:
     """What of a card this webui cannot do, by flat name, and why."""
     known = {
-        "host.sampler": ("sampler", [one.name for one in sd_samplers.visible_samplers()]),
-        "host.scheduler": ("schedule", [one.label for one in sd_schedulers.schedulers]),
+        "host.sampler": ("sampler", samplers()),
+        "host.scheduler": ("schedule", schedules()),
     }
     return {
-        key: f"{UnknownName(kind, card.values[key], names)}"
+        key: f"{UnknownName(kind, card.values[key], names)}" if names else f"This webui has no menu of {kind}s"
         for key, (kind, names) in known.items()
         if key in card.values and card.values[key] not in names
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from modules import shared
 
-from ...cards.card import HOST, SET, Card
+from ...cards.card import HOST, SET, Card, Control
 from ...cards.change import applied
 from ...errors import PrismError
 from ...settings import CARDS, Panel, Value
@@ -24,7 +24,7 @@ def follow(p: Any, card: Card) -> Iterator[str]:
     """Puts a card's values into a job; gives what is to be told of it."""
     lacking = catalogue.lacking(card)
     for key, why in lacking.items():
-        yield f"{why}. The job keeps {current(p)[key]}"
+        yield f"{why}. The job keeps {current(p).get(key, 'its own')}"
     own = {key: value for key, value in current(p).items() if key not in lacking}
     for key, value in applied(card, own).items():
         _set(p, key.removeprefix("host."), value)
@@ -38,21 +38,28 @@ def current(p: Any) -> dict[str, Value]:
     sized = getattr(p, "init_images", None) is None
     found = {}
     for one in HOST:
-        if one.option:
+        name = attribute(p, one)
+        if name and hasattr(p, name) and (sized or one.name not in SIZE):
+            found[f"host.{one.name}"] = getattr(p, name)
+        elif not name:
             found[f"host.{one.name}"] = p.override_settings.get(one.option, getattr(shared.opts, one.option))
-        elif sized or one.name not in SIZE:
-            found[f"host.{one.name}"] = getattr(p, one.attribute)
     return found
+
+
+def attribute(p: Any, one: Control) -> str:
+    """Where the job has it; "" for an option. SD.Next's jobs have their own of what is an option elsewhere."""
+    return one.attribute or (one.name if hasattr(p, one.name) else "")
 
 
 def _set(p: Any, name: str, value: Value) -> None:
     one = next(one for one in HOST if one.name == name)
-    if one.option:
+    own = attribute(p, one)
+    if not own:
         # A1111 gives an option back after the job only if its settings file names it.
         shared.opts.data.setdefault(one.option, getattr(shared.opts, one.option))
         p.override_settings = {**p.override_settings, one.option: value}  # cells of a grid share the old one
     else:
-        setattr(p, one.attribute, value)
+        setattr(p, own, value)
 
 
 def _joined(card: Card, side: str, given: Any) -> Any:

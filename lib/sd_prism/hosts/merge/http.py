@@ -115,7 +115,7 @@ def loaded() -> dict[str, Any]:
             size *= side
         sizes[block] += size
     return {
-        "name": info.name_for_extra,
+        "name": models.name_of(info),
         "title": layout.title,
         "blocks": sizes,
         "spine": layout.spine,

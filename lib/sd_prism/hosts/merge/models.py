@@ -41,6 +41,11 @@ OPEN = 8  # headers that are kept
 # --- checkpoints -------------------------------------------------------------------------------------------------
 
 
+def name_of(info: Any) -> str:
+    """A checkpoint's name, as prompts call it."""
+    return str(getattr(info, "name_for_extra", None) or info.name)
+
+
 def find(text: str) -> Any:
     """The host's checkpoint of a name in any case, a hash, or "name [hash]", where the hash serves last.
 
@@ -57,14 +62,14 @@ def find(text: str) -> Any:
 
 def names() -> list[str]:
     """Every checkpoint's name, as prompts call it."""
-    return [info.name_for_extra for info in checkpoints.listed()]
+    return [name_of(info) for info in checkpoints.listed()]
 
 
 def title(text: str) -> str:
     """A checkpoint's name with the short hash of its file; raises UnknownName."""
     info = find(text)
     info.calculate_shorthash()
-    return str(info.short_title)
+    return str(getattr(info, "short_title", None) or info.title)
 
 
 def titled(recipe: Recipe) -> Recipe:

@@ -119,7 +119,8 @@ class Tags(extra_networks.ExtraNetwork):
 def add_network() -> None:
     network = Tags(TAG)
     extra_networks.register_extra_network(network)
-    extra_networks.register_extra_network_alias(network, KEY)
+    if hasattr(extra_networks, "register_extra_network_alias"):
+        extra_networks.register_extra_network_alias(network, KEY)
 
 
 def held() -> ExitStack:

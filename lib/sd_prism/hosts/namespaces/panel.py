@@ -17,7 +17,7 @@ from ...namespaces.render import Options, Rendered, render_pair
 from ...schedule import Curve
 from ...settings import NAMESPACES, Value
 from ...settings.namespaces import binds, by_namespace
-from .. import presets
+from .. import pipelines, presets
 from ..webui import PanelHost
 from . import binding, comments, fast_prompts, http, pasted, rendering, token_counter
 
@@ -25,6 +25,8 @@ RENDERED = {"Prism rendered prompt": "prompt", "Prism rendered negative prompt":
 HIRES_RENDERED = {"Prism rendered hires prompt": "prompt", "Prism rendered hires negative prompt": "negative"}
 BATCH = "prompts", "negative_prompts"
 PARSE = "parse_extra_network_prompts"
+SECOND = "_prism_second_prompts"  # of a job whose second pass has one text for all pictures
+UNBOUND = "tags are not bound in this webui, which encodes prompts in its own way; all else is rendered as asked"
 TOLD = 5  # remarks of one batch
 
 
@@ -44,6 +46,7 @@ def register() -> None:
     http.register(rendering.registry_now, rendering.options_now)
     fast_prompts.register()
     token_counter.register()
+    pipelines.register(after_sampling=after_batch)
     script_callbacks.on_infotext_pasted(pasted.on_paste)
 
 
@@ -106,6 +109,10 @@ def before_batch(p: Any, number: int) -> None:
     p.negative_prompts[:] = [one.negative for one in pairs]
     if hires:
         render_hires(p, batch, hires)
+    if pipelines.used():
+        if bound:
+            host.remark(p, UNBOUND)
+        return
     spoken = [(one.tag.namespace.name, one.escaped) for pair in (*pairs, *hires) for one in pair.spoken]
     schedule = str(values["bind_schedule"])
     binding.bind(p, spoken, bound, Curve.parse(schedule) if schedule else None, partial(host.remark, p))
@@ -115,19 +122,38 @@ def after_sampling() -> None:
     binding.release()
 
 
+def after_batch(p: Any) -> None:
+    """The texts of the second pass belong to the job, not to the batch."""
+    given = vars(p).pop(SECOND, None)
+    if given is not None:
+        p.refiner_prompt, p.refiner_negative = given
+
+
 def rendered(prompts: list[str], negatives: list[str], options: Options) -> list[Rendered]:
     return [render_pair(*pair, options) for pair in zip(prompts, negatives)]
 
 
 def hires_rendered(p: Any, batch: slice, options: Options) -> list[Rendered]:
     """The same of the hires pass; empty where there is none."""
+    prompts, negatives = hires_given(p, batch)
+    return rendered(prompts, negatives, options)
+
+
+def hires_given(p: Any, batch: slice) -> tuple[list[str], list[str]]:
+    """The texts of the hires pass. SD.Next has one for all pictures, and the first pass's where that is empty."""
     if not getattr(p, "enable_hr", False):
-        return []
-    return rendered(p.all_hr_prompts[batch], p.all_hr_negative_prompts[batch], options)
+        return [], []
+    if hasattr(p, PARSE):
+        return p.all_hr_prompts[batch], p.all_hr_negative_prompts[batch]
+    return ([p.refiner_prompt], [p.refiner_negative]) if p.refiner_prompt or p.refiner_negative else ([], [])
 
 
 def render_hires(p: Any, batch: slice, pairs: Sequence[Rendered]) -> None:
     """The host takes the hires prompts of a batch when it cuts out its tags: there, and only there, it finds these."""
+    if not hasattr(p, PARSE):
+        setattr(p, SECOND, (p.refiner_prompt, p.refiner_negative))
+        p.refiner_prompt, p.refiner_negative = pairs[0].prompt, pairs[0].negative
+        return
     original = getattr(p, PARSE)
 
     def parse() -> Any:
@@ -166,14 +192,19 @@ def show(p: Any, batch: slice, wanted: Value, pairs: list[Rendered], hires: list
     first = {side: spoken(pairs, side, given[side]) for side in given}
     told = {key: changed(first[side]) for key, side in RENDERED.items()}
     if hires:
-        given = {"prompt": p.all_hr_prompts[batch], "negative": p.all_hr_negative_prompts[batch]}
+        given = dict(zip(("prompt", "negative"), hires_given(p, batch)))
         second = {side: spoken(hires, side, given[side]) for side in given}
         told |= {key: changed(second[side], first[side]) for key, side in HIRES_RENDERED.items()}
     for key in (*RENDERED, *HIRES_RENDERED):
         if wanted and any(told.get(key, ())):
-            p.extra_generation_params[key] = told[key]
+            p.extra_generation_params[key] = infotext_of(told[key])
         else:
             p.extra_generation_params.pop(key, None)
+
+
+def infotext_of(texts: Sequence[str | None]) -> Any:
+    """One for each picture; where a webui writes texts only, all different ones."""
+    return "; ".join(dict.fromkeys(filter(None, texts))) if pipelines.used() else texts
 
 
 def spoken(pairs: Sequence[Rendered], side: str, given: Sequence[str]) -> list[tuple[str, str]]:

@@ -36,12 +36,20 @@ def repair(text: str, params: dict[str, Any]) -> None:
     """
     if {"Steps", "Sampler"} <= params.keys() or not is_prompt(text.strip().rpartition("\n")[2]):
         return
-    from modules.infotext_utils import parse_generation_parameters
-
     params.clear()
-    params.update(parse_generation_parameters(text.strip() + PARAMETERS))
+    params.update(_read(text.strip() + PARAMETERS))
     for name in "abc":
         params.pop(f"Prism {name}", None)
+
+
+def _read(text: str) -> dict[str, Any]:
+    """What the webui reads in an infotext."""
+    try:
+        from modules.infotext_utils import parse_generation_parameters
+    except ImportError:  # SD.Next
+        from modules.infotext import parse as parse_generation_parameters
+    found: dict[str, Any] = parse_generation_parameters(text)
+    return found
 
 
 def compare(params: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ from . import comments, rendering
 
 def register() -> None:
     """Once before and once after the host's own, which cuts comments out and is registered after all extensions'."""
+    if not hasattr(script_callbacks, "on_before_token_counter"):
+        return  # SD.Next's counter asks nobody
     script_callbacks.on_before_token_counter(before_comments)
     script_callbacks.on_before_ui(lambda: script_callbacks.on_before_token_counter(after_comments))
 

@@ -1,0 +1,29 @@
+""" "Prism Cascade" in a webui of diffusers' pipelines, which has a Cascade of its own: a line that says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...panels.cascade import OWN
+from ...panels.compat import unavailable
+from ...settings import CASCADE
+from .. import options
+
+
+def register() -> None:
+    options.register()
+
+
+def watch(script: Any) -> None:
+    """There is nothing to be found on the page."""
+
+
+def ui(script: Any) -> list[Any]:
+    return unavailable(CASCADE.title, script.elem_id("panel"), OWN)
+
+
+def passed(*given: Any) -> None:
+    """A job is the webui's alone."""
+
+
+process = before_batch = before_sampling = after_sampling = after_job = passed
