@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
+    "PIP_NO_INDEX": "1",  # what a webui wants to install at its start fails at once
     "PYTHONUNBUFFERED": "1",
     "PYTHONIOENCODING": "utf-8",
     "SD_WEBUI_RESTARTING": "1",  # keeps a webui from opening a browser
@@ -50,6 +51,7 @@ NOT_INHERITED = ("COMMANDLINE_ARGS", "PYTHONPATH", "PYTHONHOME", "PRISM_DATA_DIR
 PROBE = Path(__file__).with_name("probe.py")
 WIDTHS = PROBE.with_name("widths.py")
 PATCHED_WIDTHS = PROBE.with_name("patched_widths.py")
+DIFFUSERS_WIDTHS = PROBE.with_name("diffusers_widths.py")
 PRISM = "sd-webui-prism"
 SECOND = "second"
 STYLE = "tagged"
@@ -69,6 +71,12 @@ BACKEND = "backend/args.py"  # of a webui that has a parser of its own for these
 BACKEND_OPTIONS = "--always-cpu", "--all-in-fp32"
 PATCHED = "ldm_patched/modules/args_parser.py"  # of another such webui
 PATCHED_OPTIONS = *BACKEND_OPTIONS, "--clip-in-fp32"
+PIPELINES = "modules/processing_diffusers.py"  # of one that draws with pipelines of diffusers
+PIPELINES_OPTIONS = (
+    *("--skip-all", "--skip-env", "--skip-torch", "--quick", "--experimental", "--ignore"),
+    *("--use-cpu", "all", "--server-name", "127.0.0.1"),
+)
+PIPELINES_HIRES = {"hr_resize_mode": 1, "hr_upscaler": "Latent Nearest"}
 BACKEND_HIRES = {"hr_additional_modules": ["Use same choices"]}
 
 
@@ -107,6 +115,8 @@ class Host:
             limits=httpx.Limits(max_keepalive_connections=0),  # a host may close one a while after an error's answer
         )
         self.hires: dict[str, Any] = {}  # what a request for a hires pass needs here besides
+        self.upscaler: dict[str, Any] = {}  # or instead
+        self.binds = True  # it encodes prompts where tags can be bound
         self.reads_infotext = True
         self.in_order = True  # it calls every hook as A1111 does
         self.noise = 0  # of 255: how far an img2img picture is from itself
@@ -207,9 +217,13 @@ class Host:
     def ask(self, request: dict[str, Any]) -> httpx.Response:
         """img2img for a request with pictures to start from, else txt2img."""
         if "infotext" in request and not self.reads_infotext:
-            pytest.skip("this webui answers any infotext with an error, with and without Prism")
+            pytest.skip(
+                "this webui's API reads no infotext: it answers with an error or passes over it, with and without Prism"
+            )
         if self.hires and request.get("enable_hr"):
             request = {**self.hires, "hr_cfg": request["cfg_scale"], **request}
+        if request.get("enable_hr"):
+            request = {**request, **self.upscaler}
         return self.client.post(f"/sdapi/v1/{'img2img' if 'init_images' in request else 'txt2img'}", json=request)
 
     def draw(self, request: dict[str, Any]) -> list[Picture]:
@@ -239,6 +253,12 @@ class Studio(Host):
         self.post("/internal/reload-ui")
 
 
+class PipelinesHost(Host):
+    def press_reload(self) -> None:
+        """SD.Next has a button that starts its server anew."""
+        self._press("restart_submit")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -261,6 +281,8 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
     for_webui(checkpoints)
     for_webui(checkpoints, second_checkpoint(folder))
     port = free_port()
+    if (Path(path) / PIPELINES).exists():
+        return pipelines(folder, name, [python, "launch.py"], Path(path), port, args)
     options = ["--port", str(port), "--data-dir", str(folder / "data"), "--ckpt-dir", str(checkpoints)]
     own, patched = ((Path(path) / file).exists() for file in (BACKEND, PATCHED))
     if own:
@@ -275,6 +297,19 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
     host.in_order = not (own or patched)
     if own:  # what is told of it here was seen without Prism
         host.hires, host.reads_infotext, host.noise = BACKEND_HIRES, False, 1
+    return host
+
+
+def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, args: Sequence[str]) -> Host:
+    """SD.Next, whose settings say where checkpoints are, and what it calculates in."""
+    data = folder / "data"
+    extension(data, DIFFUSERS_WIDTHS)
+    chosen = {"sd_model_checkpoint": MINI_V1.stem, "ckpt_dir": str(folder / "checkpoints"), "cuda_dtype": "FP32"}
+    quiet = {"live_previews_enable": False, "show_progress_every_n_steps": 0, "sd_checkpoint_autodownload": False}
+    (data / "config.json").write_text(json.dumps({**chosen, **quiet}), encoding="utf8")
+    options = ["--port", str(port), "--data-dir", str(data), "--log", str(folder / "sdnext.log")]
+    host = PipelinesHost(name, [*start, *PIPELINES_OPTIONS, *options, *args], port, cwd=path, folder=folder)
+    host.in_order, host.upscaler, host.binds, host.reads_infotext = False, PIPELINES_HIRES, False, False
     return host
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 LOG = Path(scripts.basedir()) / "log.txt"
 TIMING = ("all_prompts", "all_seeds", "all_hr_prompts", "rng", "prompts", "seeds", "extra_network_data", "c", "sampler")
 NOT_HOOKS = {"title", "show", "ui", "run", "elem_id", "describe", "on_before_component", "on_after_component"}
+KNOWN_ONLY = set() if hasattr(scripts.Script, "post_sample") else {"extra_noise"}  # SD.Next has no list for it
 TOO_MANY = {"before_component", "after_component"}
 wish = ""  # what the running job is asked to do, from the probe's only argument
 batches = []  # what was about to be encoded since it was last asked for, batch by batch
@@ -76,12 +77,12 @@ class Probe(scripts.Script):
         return [gr.Textbox("", label="Wish", elem_id=self.elem_id("wish"))]
 
     def setup(self, p, *args):
-        global wish
-        wish = args[0]
-        mend_prism()
-        if wish.startswith("break Prism's "):
-            break_prism(wish.split()[-1])
+        listen(*args)
         note("setup", p, *args)
+
+    def before_process(self, p, *args):
+        listen(*args)  # SD.Next knows a setup, and never calls it
+        note("before_process", p, *args)
 
     def process_before_every_sampling(self, p, *args, **kwargs):
         if wish == "break the job":
@@ -91,7 +92,8 @@ class Probe(scripts.Script):
     def process_batch(self, p, *args, **kwargs):
         names = ("prompts", "negative_prompts", "hr_prompts", "hr_negative_prompts", "extra_network_data")
         batches.append({name: getattr(p, name, None) for name in names})
-        batches[-1]["extra_network_data"] = sorted(p.extra_network_data)
+        data = p.network_data if hasattr(p, "network_data") else p.extra_network_data
+        batches[-1]["extra_network_data"] = sorted(data)
         note("process_batch", p, *args, **kwargs)
 
     def postprocess(self, p, processed, *args):
@@ -110,6 +112,15 @@ def hook_named(name):
 for name in set(vars(scripts.Script)) - set(vars(Probe)) - NOT_HOOKS - TOO_MANY:
     if callable(getattr(scripts.Script, name)) and not name.startswith("_"):
         setattr(Probe, name, hook_named(name))
+
+
+def listen(asked):
+    """What a job is asked to do."""
+    global wish
+    wish = asked
+    mend_prism()
+    if wish.startswith("break Prism's "):
+        break_prism(wish.split()[-1])
 
 
 broken = {}  # functions of Prism by name
@@ -148,7 +159,7 @@ def nest(p, processed):
         prompt=p.prompt,
         seed=p.all_seeds[0],
         sampler_name=p.sampler_name,
-        scheduler=p.scheduler,
+        **({"scheduler": p.scheduler} if hasattr(p, "scheduler") else {}),
         steps=p.steps,
         cfg_scale=p.cfg_scale,
         width=p.width,
@@ -188,7 +199,7 @@ def callback_named(name):
 
 
 for name in sorted(vars(script_callbacks)):
-    if name.startswith("on_") and name[3:] not in TOO_MANY:
+    if name.startswith("on_") and name[3:] not in {*TOO_MANY, *KNOWN_ONLY}:
         getattr(script_callbacks, name)(callback_named(name[3:]))
 
 
@@ -231,6 +242,8 @@ def parts():
     model, own = shared.sd_model, getattr(shared.sd_model, "forge_objects", None)
     if own is not None:
         return [own.unet.model.diffusion_model, own.vae.first_stage_model, own.clip.cond_stage_model]
+    if hasattr(model, "scheduler"):
+        return [model.unet, model.vae, model.text_encoder]
     if not hasattr(model, "model"):  # a webui that loads none before the first job
         return []
     texts = model.cond_stage_model

@@ -7,10 +7,14 @@ pipeline of diffusers.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
+PARTS = "_prism_parts"
+TEXTS = ("text_encoder", "text_encoder_2")
 SD2_WIDTH = 1024  # of its text encoder's states
 NETWORKS = ("unet", "transformer", "prior_prior")  # what pipelines call the network that samples
 
@@ -34,7 +38,46 @@ def pipeline_family(pipe: Any) -> str:
     return "sdxl" if "XL" in kind else "sd2" if width == SD2_WIDTH else "sd1"
 
 
+class Parts:
+    """A pipeline's networks, which stay while the webui makes other pipelines of them, for img2img and hires.
+
+    Kept on the network that samples, and forgotten with it.
+    """
+
+    def __init__(self) -> None:
+        self.sd_checkpoint_info: Any = None
+        self._parts: dict[str, weakref.ref[nn.Module]] = {}
+
+    def follow(self, pipe: Any) -> None:
+        """Takes the networks that the pipeline has now."""
+        self.sd_checkpoint_info = pipe.sd_checkpoint_info
+        held = {"unet": unet(pipe), **{name: getattr(pipe, name, None) for name in ("vae", *TEXTS)}}
+        self._parts = {name: weakref.ref(part) for name, part in held.items() if isinstance(part, nn.Module)}
+
+    def items(self) -> Iterator[tuple[str, nn.Module]]:
+        """By the names that diffusers gives them; the one that samples is "unet"."""
+        for name, reference in self._parts.items():
+            part = reference()
+            if part is not None:
+                yield name, part
+
+
+def lasting(model: Any) -> Any:
+    """A loaded model as long as it is the same one: a pipeline's `Parts`, and any other model itself."""
+    pipe = pipeline(model)
+    if pipe is None:
+        return model
+    network = unet(pipe)
+    if not hasattr(network, PARTS):
+        setattr(network, PARTS, Parts())
+    parts: Parts = getattr(network, PARTS)
+    parts.follow(pipe)
+    return parts
+
+
 def unet(model: Any) -> nn.Module:
+    if isinstance(model, Parts):
+        return dict(model.items())["unet"]
     pipe = pipeline(model)
     if pipe is not None:
         network: nn.Module = next(one for name in NETWORKS if (one := getattr(pipe, name, None)) is not None)

@@ -201,7 +201,7 @@ def told(done: int, total: int) -> None:
 
 def folder() -> Path:
     """Where the host looks for checkpoints first."""
-    given = getattr(shared.cmd_opts, "ckpt_dir", None)
+    given = getattr(shared.cmd_opts, "ckpt_dir", None) or getattr(shared.opts, "ckpt_dir", None)
     found = Path(given) if given else Path(paths.models_path, "Stable-diffusion")
     found.mkdir(parents=True, exist_ok=True)
     return found

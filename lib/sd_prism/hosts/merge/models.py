@@ -26,7 +26,7 @@ from ...merge.recipe import LOADED, Names, Recipe, unknown_model
 from ...merge.sources import Entry, File, Source, identity
 from ...merge.split import Split
 from .. import checkpoints, data
-from ..model import patchers
+from ..model import lasting, patchers
 from .weights import STORAGE, Weights, computed
 
 log = logging.getLogger("prism")
@@ -245,6 +245,7 @@ class Merged:
     """
 
     def __init__(self, model: Any) -> None:
+        model = lasting(model)
         self.file = str(model.sd_checkpoint_info.filename)
         self.split = patchers(model) is not None or not isinstance(model, nn.Module)
         self.weights = Weights(model)
@@ -330,7 +331,8 @@ _merged: WeakKeyDictionary[Any, Merged] = WeakKeyDictionary()
 
 def of(model: Any) -> Merged | None:
     """What is merged into a loaded model; None for one as it was loaded."""
-    merged = _merged.get(model)
+    model = lasting(model)
+    merged = None if model is None else _merged.get(model)
     if merged is not None and not merged.current(model):
         del _merged[model]
         return None
@@ -341,7 +343,7 @@ def merge(model: Any, recipe: Recipe) -> Plan:
     """Have a recipe merged into a loaded model, and nothing else; raises PrismError, nothing written."""
     merged = of(model)
     if merged is None:
-        merged = _merged[model] = Merged(model)
+        merged = _merged[lasting(model)] = Merged(model)
     return merged.merge(recipe)
 
 
@@ -353,14 +355,15 @@ def restore(model: Any) -> None:
     try:
         merged.restore()
     except (PrismError, AttributeError) as error:  # a host may have given the weights away, or modules of its own
-        del _merged[model]
+        del _merged[lasting(model)]
         log.warning("A merged model could not be restored: %s", error)
 
 
 def restore_all(keep: Any = None) -> None:
     """Have every loaded model as it was loaded, but `keep`; an error is logged, and the next model follows."""
+    kept = lasting(keep)
     for model in list(_merged):
-        if model is not keep:
+        if model is not kept:
             try:
                 restore(model)
             except Exception:

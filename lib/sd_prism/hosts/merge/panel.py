@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from modules import extra_networks, processing, script_callbacks, sd_vae, shared
@@ -22,11 +23,11 @@ from ...merge.recipe import LOADED, Recipe
 from ...schedule import short
 from ...settings import MERGE, Field, Value
 from ...settings.merge import OFF, recipe_of
-from .. import presets
+from .. import pipelines, presets
 from ..progress import progress, steps_taken
 from ..undo import around, undo
 from ..webui import PanelHost
-from . import http, models, page
+from . import fused, http, models, page
 
 TAG = "merge"
 KEY = "prism_merge"  # among the extra networks, in the host's key of its conds
@@ -95,6 +96,7 @@ def register() -> None:
     http.register()
     script_callbacks.on_before_ui(add_network)
     script_callbacks.on_cfg_denoiser(before_call)
+    pipelines.register(before_encoding=before_pass, before_call=before_call)
 
 
 def ui(script: Any) -> list[Any]:
@@ -109,7 +111,7 @@ def ui(script: Any) -> list[Any]:
 class Tags(extra_networks.ExtraNetwork):
     """Has the host know `<merge:...>`; what the tags ask for is done once the host has told all networks."""
 
-    def activate(self, p: Any, params_list: Any) -> None:
+    def activate(self, p: Any, params_list: Any, **more: Any) -> None:
         pass
 
     def deactivate(self, p: Any) -> None:
@@ -121,6 +123,8 @@ def add_network() -> None:
     extra_networks.register_extra_network(network)
     if hasattr(extra_networks, "register_extra_network_alias"):
         extra_networks.register_extra_network_alias(network, KEY)
+    else:
+        extra_networks.register_extra_network(Tags(KEY))
 
 
 def held() -> ExitStack:
@@ -166,7 +170,7 @@ def process(p: Any, args: Sequence[object]) -> None:
     host.begin(p, args)
     setattr(p, FILE, _file())
     models.restore_all(keep=shared.sd_model)
-    if hasattr(p, "init_images") and (host.current(p) or models.touches(shared.sd_model, VAE)):
+    if getattr(p, "init_images", None) and (host.current(p) or models.touches(shared.sd_model, VAE)):
         apply(p, hires=False, tagged=False)  # the host encodes them next, and reads tags after that
 
 
@@ -177,8 +181,16 @@ def networks_told(p: Any, data: Mapping[str, Any]) -> None:
 
 def before_encoding(p: Any) -> None:
     """As the last hook before prompts are encoded, where the job has no networks told."""
-    if p.disable_extra_networks:
+    if p.disable_extra_networks or pipelines.used():
         apply(p, hires=False)
+
+
+def before_pass(p: Any) -> None:
+    """Before the prompts of a pass are encoded, where webuis draw with pipelines."""
+    progress.begin_pass()
+    hires = bool(getattr(p, "is_hr_pass", False))
+    if hasattr(p, FILE) and (hires or _file() != run.file):
+        apply(p, hires)
 
 
 def before_sampling(p: Any) -> None:
@@ -223,6 +235,7 @@ def apply(p: Any, hires: bool, tagged: bool = True) -> None:
 
 def _write(p: Any, recipe: Recipe) -> None:
     with _told(p):
+        fused.take_out(p)
         plan = models.merge(shared.sd_model, recipe)
         for text in plan.notes:
             host.remark(p, text)
@@ -276,7 +289,7 @@ def tags(p: Any, hires: bool) -> list[str]:
     """What stands in `<merge:...>` in the first prompt of a batch, which is the one that a host looks at."""
     if p.disable_extra_networks:
         return []
-    data = getattr(p, "hr_extra_network_data" if hires else "extra_network_data", None) or {}
+    data = getattr(p, _data(hires), None) or {}
     return [":".join(map(str, params.items)) for params in data.get(TAG, ())]
 
 
@@ -293,14 +306,21 @@ def mark(p: Any, hires: bool) -> None:
 
     Conds of the hires pass may be made with those of the first one.
     """
-    for name in ("hr_extra_network_data",) if hires else ("extra_network_data", "hr_extra_network_data"):
+    for name in {_data(True), _data(hires)}:
         data = getattr(p, name, None)
         if not isinstance(data, dict):
             continue
         data.pop(KEY, None)
         if models.touches(shared.sd_model, BASE):
             told = [str(run.recipes[0]), *map(str, models.identities(shared.sd_model))]
-            data[KEY] = [extra_networks.ExtraNetworkParams(items=told)]
+            data[KEY] = [extra_networks.ExtraNetworkParams(items=[sha256("\n".join(told).encode()).hexdigest()])]
+
+
+def _data(hires: bool) -> str:
+    """Where a job has the networks that a pass's prompts name; pipelines have the first pass's in the second."""
+    if pipelines.used():
+        return "network_data"
+    return "hr_extra_network_data" if hires else "extra_network_data"
 
 
 def _is_ours(p: Any) -> bool:

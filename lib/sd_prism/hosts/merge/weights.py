@@ -21,7 +21,7 @@ from modules import devices
 from torch import Tensor, nn
 
 from ...errors import PrismError
-from ..model import patchers, unet
+from ..model import Parts, lasting, patchers, unet
 
 STORAGE = (torch.float8_e4m3fn, torch.float8_e5m2)  # types that only store: a host computes in another one
 TEXT = ("text_encoder.", "text_encoder_2.")
@@ -72,6 +72,7 @@ class Weights(Mapping[str, Tensor]):
     """
 
     def __init__(self, model: Any) -> None:
+        model = lasting(model)
         refuse_packed(model)
         self._model = weakref.ref(model)
         self.computed = computed(model)
@@ -159,7 +160,13 @@ def computed(model: Any) -> torch.dtype:
 
 def refuse_packed(model: Any) -> None:
     """A host may keep a UNet packed (nf4, GGUF), whose weights are no numbers yet."""
-    kind = getattr(unet(model), "storage_dtype", None)
+    network = unet(model)
+    if getattr(network, "quantization_method", None) or any(one.is_meta for one in network.parameters()):
+        raise PrismError(
+            "Block merge needs the model's weights as numbers in memory, but the webui keeps them packed or elsewhere; "
+            "load the model without quantization and without sequential offload"
+        )
+    kind = getattr(network, "storage_dtype", None)
     if isinstance(kind, str):
         raise PrismError(
             f"Block merge needs the model's weights as numbers, but the webui keeps them packed ({kind}); choose "
@@ -177,6 +184,8 @@ def _parts(model: Any) -> dict[str, Part]:
             "first_stage_model.": Part(held.vae.first_stage_model),
             **_texts(held.clip),
         }
+    if isinstance(model, Parts):
+        return {f"{name}.": Part(part) for name, part in model.items()}
     if isinstance(model, nn.Module):
         return {"": Part(model)}
     encoders = zip(TEXT, getattr(model.cond_stage_model, "encoders", ()))
@@ -255,4 +264,4 @@ def _backups(module: Any) -> dict[str, Tensor]:
         found = {"in_proj_weight": weights[0], "out_proj.weight": weights[1], "out_proj.bias": bias}
     else:
         found = {"weight": weights, "bias": bias}
-    return {name: values for name, values in found.items() if values is not None}
+    return {name: values for name, values in found.items() if isinstance(values, Tensor)}  # SD.Next may note True
