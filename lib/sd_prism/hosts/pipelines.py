@@ -10,10 +10,12 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
-from modules import scripts, shared
+from modules import shared
 from torch import Tensor, nn
 
 from . import model
@@ -26,9 +28,10 @@ CALLS = "pipeline calls"
 Hook = Callable[..., Any]
 
 
+@cache
 def used() -> bool:
     """Whether this webui is one of them."""
-    return not hasattr(scripts.Script, "process_before_every_sampling")
+    return find_spec("modules.processing_diffusers") is not None
 
 
 @dataclass
