@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ PIPELINES_OPTIONS = (
     *("--skip-all", "--skip-env", "--skip-torch", "--quick", "--experimental", "--ignore"),
     *("--use-cpu", "all", "--server-name", "127.0.0.1"),
 )
+PIPELINES_LACK = frozenset({"process_before_every_sampling", "cfg_denoiser", "post_sample"})
 PIPELINES_HIRES = {"hr_resize_mode": 1, "hr_upscaler": "Latent Nearest"}
+CLIP_SKIP = "CLIP_stop_at_last_layers"
 BACKEND_HIRES = {"hr_additional_modules": ["Use same choices"]}
 
 
@@ -104,6 +107,8 @@ class Picture:
 class Host:
     """A host with a data folder of its own, spoken to over HTTP."""
 
+    reload_seconds = RELOAD_SECONDS
+
     def __init__(self, name: str, command: Sequence[str], port: int, *, cwd: Path, folder: Path) -> None:
         self.name, self.command, self.cwd = name, command, cwd
         self.log, self.data = folder / "log.txt", folder / "data"
@@ -116,6 +121,8 @@ class Host:
         )
         self.hires: dict[str, Any] = {}  # what a request for a hires pass needs here besides
         self.upscaler: dict[str, Any] = {}  # or instead
+        self.lacks: frozenset[str] = frozenset()  # hooks in whose place Prism has its own
+        self.schedules = True  # its samplers have a menu of schedules, and noise as A1111 has it
         self.binds = True  # it encodes prompts where tags can be bound
         self.reads_infotext = True
         self.in_order = True  # it calls every hook as A1111 does
@@ -174,6 +181,10 @@ class Host:
         self.end()
         self.start()
 
+    def exact_reading(self) -> AbstractContextManager[None]:
+        """While it reads prompts to the last character."""
+        return nullcontext()
+
     def state(self) -> dict[str, Any]:
         """What the probe sees of the host's inside."""
         return self.get("/contract/state")
@@ -182,7 +193,7 @@ class Host:
         """Reload UI, until the new page is up."""
         pages = self.pages()
         self.press_reload()
-        self._wait(pages=pages + 1, seconds=RELOAD_SECONDS)
+        self._wait(pages=pages + 1, seconds=self.reload_seconds)
 
     def press_reload(self) -> None:
         """What the page sends when the button "Reload UI" of the settings is pressed."""
@@ -254,9 +265,29 @@ class Studio(Host):
 
 
 class PipelinesHost(Host):
+    """SD.Next."""
+
+    reload_seconds = START_SECONDS
+
+    def ask(self, request: dict[str, Any]) -> httpx.Response:
+        """Clip skip is the job's own here."""
+        options = dict(request.get("override_settings", {}))
+        own = {"clip_skip": options.pop(CLIP_SKIP)} if CLIP_SKIP in options else {}
+        return super().ask({**request, **own, "override_settings": options} if own else request)
+
+    @contextmanager
+    def exact_reading(self) -> Iterator[None]:
+        """Its own parser leaves punctuation out, whatever is written; the other one does not."""
+        self.post("/sdapi/v1/options", {"prompt_attention": "a1111"})
+        try:
+            yield
+        finally:
+            self.post("/sdapi/v1/options", {"prompt_attention": "native"})
+
     def press_reload(self) -> None:
-        """SD.Next has a button that starts its server anew."""
-        self._press("restart_submit")
+        """SD.Next has a button that starts its server anew, before that has answered."""
+        with suppress(httpx.HTTPError):
+            self._press("restart_submit")
 
 
 def free_port() -> int:
@@ -304,12 +335,14 @@ def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, 
     """SD.Next, whose settings say where checkpoints are, and what it calculates in."""
     data = folder / "data"
     extension(data, DIFFUSERS_WIDTHS)
-    chosen = {"sd_model_checkpoint": MINI_V1.stem, "ckpt_dir": str(folder / "checkpoints"), "cuda_dtype": "FP32"}
+    chosen = {"sd_model_checkpoint": MINI_V1.stem, "ckpt_dir": str(folder / "checkpoints")}
+    exact = {"cuda_dtype": "FP32", "samples_format": "png", "lora_fuse_diffusers": False}
     quiet = {"live_previews_enable": False, "show_progress_every_n_steps": 0, "sd_checkpoint_autodownload": False}
-    (data / "config.json").write_text(json.dumps({**chosen, **quiet}), encoding="utf8")
+    (data / "config.json").write_text(json.dumps({**chosen, **exact, **quiet}), encoding="utf8")
     options = ["--port", str(port), "--data-dir", str(data), "--log", str(folder / "sdnext.log")]
     host = PipelinesHost(name, [*start, *PIPELINES_OPTIONS, *options, *args], port, cwd=path, folder=folder)
-    host.in_order, host.upscaler, host.binds, host.reads_infotext = False, PIPELINES_HIRES, False, False
+    host.in_order, host.lacks, host.binds, host.schedules = False, PIPELINES_LACK, False, False
+    host.upscaler, host.reads_infotext = PIPELINES_HIRES, False
     return host
 
 

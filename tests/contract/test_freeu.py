@@ -280,6 +280,8 @@ def test_a_hires_pass_gets_freeu_and_gives_itself_back(host):
 
 @pytest.mark.parametrize("args", [[], [True], [{"preset": PRESET}]], ids=["off", "defaults", "preset"])
 def test_the_studio_and_a_webui_draw_the_same_picture(studio, webui, args):
+    if not webui.schedules:
+        pytest.skip("this webui's samplers and noise are its own, with and without Prism")
     fields = {"sampler_name": "DPM++ 2M", "scheduler": "Karras", "steps": 20, "width": 128, "height": 128}
     assert difference(draw(studio, *args, **fields)[0], draw(webui, *args, **fields)[0]) <= 2
 

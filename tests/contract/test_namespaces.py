@@ -150,6 +150,11 @@ def test_any_value_is_read_as_itself(host, seed):
     """In every context, by the host's own parser."""
     source = random.Random(seed)
     value = "".join(source.choices(PIECES, k=source.randint(1, 7))).strip() or "seal"
+    with host.exact_reading():
+        same_everywhere(host, value)
+
+
+def same_everywhere(host, value):
     text, literal, other = escape(value), value.lower(), [("zz", 1.0)]
     assert reading(host, text) == plain(literal)
     assert reading(host, f"x, {text}") == plain(f"x, {literal}")

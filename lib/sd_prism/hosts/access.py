@@ -33,26 +33,38 @@ class NotJsonType(Refused):
 
 async def check_page(request: Request) -> None:
     """Raises Refused for a request that must not read what only users of the page may see."""
-    options = shared.cmd_opts
-    if not (options.gradio_auth or getattr(options, "gradio_auth_path", None)) or _has_logged_in(request):
+    if not _page_has_password() or _has_logged_in(request):
         return
-    if not (options.api_auth and await _is_known(request, options.api_auth)):
+    users = _api_users()
+    if not (users and await _is_known(request, users)):
         raise NotKnown("The webui's page has a password; log in there, or send one of --api-auth by HTTP Basic")
 
 
 async def check(request: Request) -> None:
     """Raises Refused for a request that must not write."""
     options = shared.cmd_opts
-    if not (options.api or options.nowebui):
+    if not (options.api or getattr(options, "nowebui", False)):
         raise NotAllowed("Files are written over HTTP only where the webui was started with --api; add it")
-    if options.api_auth:
-        if not await _is_known(request, options.api_auth):
+    if users := _api_users():
+        if not await _is_known(request, users):
             raise NotKnown("Incorrect username or password; send one of --api-auth by HTTP Basic")
-    elif options.gradio_auth or getattr(options, "gradio_auth_path", None):
+    elif _page_has_password():
         raise NotAllowed("The webui's page has a password, its API has none; start it with --api-auth user:password")
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise NotJsonType(f'Content-Type is "{kind[:40]}"; send application/json')
+
+
+def _page_has_password() -> bool:
+    """Whether the webui's page asks for one; SD.Next names these options in its own way."""
+    return any(
+        getattr(shared.cmd_opts, name, None) for name in ("gradio_auth", "gradio_auth_path", "auth", "auth_file")
+    )
+
+
+def _api_users() -> str:
+    """Those of the webui's API, "user:password,user2:password2"; SD.Next's are those of its page."""
+    return str(getattr(shared.cmd_opts, "api_auth", None) or getattr(shared.cmd_opts, "auth", None) or "")
 
 
 def _has_logged_in(request: Request) -> bool:

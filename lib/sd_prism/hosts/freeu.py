@@ -55,7 +55,7 @@ WITHOUT = "_prism_freeu_without"  # marks the second run of a comparison
 def register() -> None:
     host.register()
     progress.register()
-    pipelines.register(before_sampling=before_sampling, after_sampling=lambda p: after_sampling())
+    pipelines.register(before_sampling=lambda p: before_sampling(p), after_sampling=lambda p: after_sampling())
 
 
 def ui(script: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from ...cards.card import HOST, SET, Card, Control
 from ...cards.change import applied
 from ...errors import PrismError
 from ...settings import CARDS, Panel, Value
+from .. import pipelines
 from . import catalogue
 
 DONE = "followed"
@@ -47,8 +48,8 @@ def current(p: Any) -> dict[str, Value]:
 
 
 def attribute(p: Any, one: Control) -> str:
-    """Where the job has it; "" for an option. SD.Next's jobs have their own of what is an option elsewhere."""
-    return one.attribute or (one.name if hasattr(p, one.name) else "")
+    """Where the job has it; "" for an option. Jobs of pipelines have their own of what is an option elsewhere."""
+    return one.attribute or (one.name if pipelines.used() and hasattr(p, one.name) else "")
 
 
 def _set(p: Any, name: str, value: Value) -> None:
