@@ -79,6 +79,13 @@ PIPELINES_OPTIONS = (
 )
 PIPELINES_LACK = frozenset({"process_before_every_sampling", "cfg_denoiser", "post_sample"})
 PIPELINES_HIRES = {"hr_resize_mode": 1, "hr_upscaler": "Latent Nearest"}
+GRID, THEIR_GRID = "x/y/z plot", "xyz grid"
+GRID_LABELS = {
+    "Legend": "Draw legend",
+    "Include images": "Include Sub Images",
+    "Include sub grids": "Include Sub Grids",
+    "Random seeds": "Keep -1 for seeds",
+}
 CLIP_SKIP = "CLIP_stop_at_last_layers"
 BACKEND_HIRES = {"hr_additional_modules": ["Use same choices"]}
 
@@ -123,6 +130,7 @@ class Host:
         self.upscaler: dict[str, Any] = {}  # or instead
         self.lacks: frozenset[str] = frozenset()  # hooks in whose place Prism has its own
         self.schedules = True  # its samplers have a menu of schedules, and noise as A1111 has it
+        self.own_cascade = False  # it draws Cascade itself, in place of Prism
         self.binds = True  # it encodes prompts where tags can be bound
         self.reads_infotext = True
         self.in_order = True  # it calls every hook as A1111 does
@@ -270,10 +278,25 @@ class PipelinesHost(Host):
     reload_seconds = START_SECONDS
 
     def ask(self, request: dict[str, Any]) -> httpx.Response:
-        """Clip skip is the job's own here."""
+        """Clip skip is the job's own here, and the grid has another name."""
         options = dict(request.get("override_settings", {}))
-        own = {"clip_skip": options.pop(CLIP_SKIP)} if CLIP_SKIP in options else {}
-        return super().ask({**request, **own, "override_settings": options} if own else request)
+        own = {"clip_skip": options.pop(CLIP_SKIP), "override_settings": options} if CLIP_SKIP in options else {}
+        own |= {"script_name": THEIR_GRID} if request.get("script_name") == GRID else {}
+        return super().ask({**request, **own})
+
+    def get(self, path: str) -> Any:
+        """The grid, of which there are two on each of three tabs, as other webuis tell of theirs."""
+        found = super().get(path)
+        if path == "/sdapi/v1/scripts":
+            return {tab: [GRID if name == THEIR_GRID else name for name in names] for tab, names in found.items()}
+        if path != "/sdapi/v1/script-info":
+            return found
+        for one in found:
+            if one["name"] == THEIR_GRID and not one["is_alwayson"]:
+                one["name"] = GRID
+                for part in one["args"]:
+                    part["label"] = GRID_LABELS.get(part["label"], part["label"])
+        return list({(one["name"], one["is_img2img"]): one for one in reversed(found)}.values())
 
     @contextmanager
     def exact_reading(self) -> Iterator[None]:
@@ -342,7 +365,7 @@ def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, 
     options = ["--port", str(port), "--data-dir", str(data), "--log", str(folder / "sdnext.log")]
     host = PipelinesHost(name, [*start, *PIPELINES_OPTIONS, *options, *args], port, cwd=path, folder=folder)
     host.in_order, host.lacks, host.binds, host.schedules = False, PIPELINES_LACK, False, False
-    host.upscaler, host.reads_infotext = PIPELINES_HIRES, False
+    host.upscaler, host.reads_infotext, host.own_cascade = PIPELINES_HIRES, False, True
     return host
 
 

@@ -1,4 +1,4 @@
-"""What differs between gradio 3.41, 4.40 and 6, one function each."""
+"""What differs between gradio 3, 4.40 and 6, one function each."""
 
 from __future__ import annotations
 
