@@ -70,9 +70,9 @@ def _family(info: Any) -> str:
 
 def samplers() -> list[str]:
     """The samplers that the webui's menu shows."""
-    if hasattr(sd_samplers, "visible_sampler_names"):  # SD.Next
-        return [str(one.name) for one in sd_samplers.visible_sampler_names()]
-    return [str(one.name) for one in sd_samplers.visible_samplers()]
+    if hasattr(sd_samplers, "visible_samplers"):
+        return [str(one.name) for one in sd_samplers.visible_samplers()]
+    return [str(one.name) for one in sd_samplers.visible_sampler_names()]  # SD.Next, whose names these are not
 
 
 def schedules() -> list[str]:
