@@ -21,6 +21,7 @@ from modules import devices
 from torch import Tensor, nn
 
 from ...errors import PrismError
+from .. import pipelines
 from ..model import Parts, lasting, patchers, unet
 
 STORAGE = (torch.float8_e4m3fn, torch.float8_e5m2)  # types that only store: a host computes in another one
@@ -245,7 +246,8 @@ def take_off(module: Any) -> None:
     backups = _backups(module)
     if backups:
         outer = module.out_proj if isinstance(module, nn.MultiheadAttention) else module
-        if not any(name.endswith("bias") and not name.startswith("in_proj") for name in backups):
+        kept = any(name.endswith("bias") and not name.startswith("in_proj") for name in backups)
+        if not kept and not pipelines.used():  # SD.Next keeps no bias, and gives no layer one
             outer.bias = None  # a network's own
         for path, values in backups.items():
             owner, _, name = path.rpartition(".")
