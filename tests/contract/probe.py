@@ -179,7 +179,7 @@ class Net(extra_networks.ExtraNetwork):
     def __init__(self):
         super().__init__("probe")
 
-    def activate(self, p, params_list):
+    def activate(self, p, params_list, **more):
         note("activate", len(params_list))
 
     def deactivate(self, p):
