@@ -78,6 +78,7 @@ PIPELINES_OPTIONS = (
     *("--use-cpu", "all", "--server-name", "127.0.0.1"),
 )
 PIPELINES_LACK = frozenset({"process_before_every_sampling", "cfg_denoiser", "post_sample"})
+PIPELINES_MISREAD = frozenset({"8", "10", "33", "37"})  # it strips blanks, drops emoji, and splits at line breaks
 PIPELINES_HIRES = {"hr_resize_mode": 1, "hr_upscaler": "Latent Nearest"}
 GRID, THEIR_GRID = "x/y/z plot", "xyz grid"
 GRID_LABELS = {
@@ -130,6 +131,7 @@ class Host:
         self.upscaler: dict[str, Any] = {}  # or instead
         self.lacks: frozenset[str] = frozenset()  # hooks in whose place Prism has its own
         self.schedules = True  # its samplers have a menu of schedules, and noise as A1111 has it
+        self.misread: frozenset[str] = frozenset()  # rows that its own parser reads in another way, however written
         self.own_cascade = False  # it draws Cascade itself, in place of Prism
         self.binds = True  # it encodes prompts where tags can be bound
         self.reads_infotext = True
@@ -364,6 +366,7 @@ def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, 
     (data / "config.json").write_text(json.dumps({**chosen, **exact, **quiet}), encoding="utf8")
     options = ["--port", str(port), "--data-dir", str(data), "--log", str(folder / "sdnext.log")]
     host = PipelinesHost(name, [*start, *PIPELINES_OPTIONS, *options, *args], port, cwd=path, folder=folder)
+    host.misread = PIPELINES_MISREAD
     host.in_order, host.lacks, host.binds, host.schedules = False, PIPELINES_LACK, False, False
     host.upscaler, host.reads_infotext, host.own_cascade = PIPELINES_HIRES, False, True
     return host

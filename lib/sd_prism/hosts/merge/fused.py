@@ -33,4 +33,9 @@ def take_out(p: Any) -> None:
         if networks.previously_loaded_networks:
             networks.network_deactivate()
             networks.previously_loaded_networks.clear()
-    getattr(pipe, "loaded_loras", {}).clear()  # has it put networks on anew
+    forget()
+
+
+def forget() -> None:
+    """Has the webui put its networks on anew, whatever it thinks that the model has."""
+    getattr(model.pipeline(shared.sd_model), "loaded_loras", {}).clear()

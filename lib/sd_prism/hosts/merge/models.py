@@ -27,6 +27,7 @@ from ...merge.sources import Entry, File, Source, identity
 from ...merge.split import Split
 from .. import checkpoints, data
 from ..model import lasting, patchers
+from .fused import forget
 from .weights import STORAGE, Weights, computed
 
 log = logging.getLogger("prism")
@@ -352,6 +353,7 @@ def restore(model: Any) -> None:
     merged = of(model)
     if merged is None or (merged.plan.recipe == Recipe() and not merged.touched):
         return
+    forget()
     try:
         merged.restore()
     except (PrismError, AttributeError) as error:  # a host may have given the weights away, or modules of its own
