@@ -75,10 +75,12 @@ def test_an_exception_in_a_hook_of_prism_is_reported_and_the_picture_comes(host,
 def test_an_exception_in_the_job_skips_postprocess_and_the_next_job_is_clean(host, unchanged):
     on = png(host, True)
     host.hooks()
-    assert host.ask(wishing("break the job", True)).status_code == 500
+    assert host.ask(wishing("break the job", True)).status_code == host.broken
     lines = host.hooks()
-    assert any(line.startswith("process_before_every_sampling ") for line in lines)
-    assert not any(line.startswith("postprocess") for line in lines)
+    sampling = "process_before_every_sampling "
+    assert any(line.startswith(sampling) for line in lines) or sampling.strip() in host.lacks
+    # a webui that answers as if nothing had happened goes on with no pictures
+    assert not any(line.startswith("postprocess" if host.broken == 500 else "postprocess ") for line in lines)
     assert png(host) == unchanged
     assert png(host, True) == on
 
@@ -86,13 +88,14 @@ def test_an_exception_in_the_job_skips_postprocess_and_the_next_job_is_clean(hos
 def test_after_an_interrupted_job_the_next_one_is_clean(host, unchanged):
     host.hooks()
     with ThreadPoolExecutor() as threads:
-        job = threads.submit(host.draw, {**JOB, "steps": MANY_STEPS, **freeu(True)})
+        job = threads.submit(host.ask, {**JOB, "steps": MANY_STEPS, **freeu(True)})
         while not host.get("/sdapi/v1/progress?skip_current_image=true")["state"]["sampling_step"]:
             assert not job.done()
             sleep(0.02)
         host.post("/sdapi/v1/interrupt")
-        assert len(job.result()) == 1
-    assert 0 < sum(line.startswith("cfg_denoiser ") for line in host.hooks()) < MANY_STEPS
+        assert len(job.result().json()["images"]) == host.interrupted
+    if "cfg_denoiser" not in host.lacks:
+        assert 0 < sum(line.startswith("cfg_denoiser ") for line in host.hooks()) < MANY_STEPS
 
 
 # --- jobs in jobs, other models

@@ -7,7 +7,7 @@ UNet. From there Prism's panels are called as other webuis call their scripts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -115,7 +115,7 @@ class Call:
 
 
 @contextmanager
-def watched(p: Any, loaded: Any) -> Any:
+def watched(p: Any, loaded: Any) -> Iterator[None]:
     """Tells of the calls of a pass."""
     unet = model.unet(loaded)
     if not isinstance(unet, nn.Module):
