@@ -131,6 +131,7 @@ class Host:
         self.upscaler: dict[str, Any] = {}  # or instead
         self.lacks: frozenset[str] = frozenset()  # hooks in whose place Prism has its own
         self.schedules = True  # its samplers have a menu of schedules, and noise as A1111 has it
+        self.hires_apart = True  # its hires pass has networks and a checkpoint of its own
         self.broken = 500  # how it answers where a job breaks
         self.interrupted = 1  # pictures of an interrupted job of one
         self.misread: frozenset[str] = frozenset()  # rows that its own parser reads in another way, however written
@@ -368,6 +369,7 @@ def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, 
     (data / "config.json").write_text(json.dumps({**chosen, **exact, **quiet}), encoding="utf8")
     options = ["--port", str(port), "--data-dir", str(data), "--log", str(folder / "sdnext.log")]
     host = PipelinesHost(name, [*start, *PIPELINES_OPTIONS, *options, *args], port, cwd=path, folder=folder)
+    host.hires_apart = False
     host.misread, host.broken, host.interrupted = PIPELINES_MISREAD, 200, 0
     host.in_order, host.lacks, host.binds, host.schedules = False, PIPELINES_LACK, False, False
     host.upscaler, host.reads_infotext, host.own_cascade = PIPELINES_HIRES, False, True

@@ -241,7 +241,9 @@ def test_a_moved_block_is_written_alone(host):
 def test_an_error_in_a_job_restores_the_model(host, plain, wish):
     scripts = {MERGE.title: {"args": [FULL]}, PROBE_TITLE: {"args": [wish]}}
     answer = host.ask({**JOB, "alwayson_scripts": scripts})
-    if wish == "break the job":
+    if wish == "break the job" and host.broken == 200:
+        assert answer.status_code == 200 and answer.json()["images"] == []  # the next job restores it
+    elif wish == "break the job":
         assert answer.status_code == 500 and told(host) == "" and weights(host) == plain[1]
     else:
         assert answer.status_code == 200
@@ -280,6 +282,8 @@ def test_another_checkpoint_by_override_settings_is_merged_into(host):
 
 
 def test_a_hires_checkpoint_stays_as_it_is_unless_asked(host):
+    if not host.hires_apart:
+        pytest.skip("this webui has no hires checkpoint")
     hires = {**HIRES, "hr_second_pass_steps": 2, "hr_checkpoint_name": SECOND}
     alone = pixels(host, **hires)
     first = pixels(host, {**HALF, "te": 0}, **hires)
@@ -290,6 +294,8 @@ def test_a_hires_checkpoint_stays_as_it_is_unless_asked(host):
 
 
 def test_a_refiner_stays_as_it_is_unless_asked(host):
+    if not host.hires_apart:
+        pytest.skip("this webui's refiner is a setting, not a job's")
     fields = {"refiner_checkpoint": SECOND, "refiner_switch_at": 0.5}
     if host.ask({**JOB, **fields}).status_code != 200:
         pytest.skip("this host has no refiner")
@@ -305,6 +311,8 @@ def test_the_hires_pass_may_have_a_recipe_of_its_own(host):
     assert pixels(host, {**HALF, "hires": f"{NEON}:0.5:VAE=0"}, **hires) == same
     off, other = (pixels(host, {**HALF, "hires": text}, **hires) for text in ("off", f"{NEON}:1:VAE=0"))
     assert len({same, off, other, pixels(host, **hires)}) == 4
+    if not host.hires_apart:
+        return  # networks of the prompt are those of both passes
     tag = pixels(host, **hires, prompt=f"{JOB['prompt']} <merge:{NEON}:0.5:VAE=0>", hr_prompt=JOB["prompt"])
     assert tag == off
 
