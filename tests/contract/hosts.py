@@ -87,6 +87,7 @@ GRID_LABELS = {
     "Include sub grids": "Include Sub Grids",
     "Random seeds": "Keep -1 for seeds",
 }
+JOBS_OWN = "[Param] "  # before an axis that other webuis name without it
 CLIP_SKIP = "CLIP_stop_at_last_layers"
 BACKEND_HIRES = {"hr_additional_modules": ["Use same choices"]}
 
@@ -301,6 +302,8 @@ class PipelinesHost(Host):
                 one["name"] = GRID
                 for part in one["args"]:
                     part["label"] = GRID_LABELS.get(part["label"], part["label"])
+                    if part["label"] == "X type":
+                        part["choices"] = [axis.removeprefix(JOBS_OWN) for axis in part["choices"]]
         return list({(one["name"], one["is_img2img"]): one for one in reversed(found)}.values())
 
     @contextmanager

@@ -90,6 +90,8 @@ class Probe(scripts.Script):
         note("process_before_every_sampling", p, *args, same=kwargs["x"] is kwargs["noise"], **kwargs)
 
     def process_batch(self, p, *args, **kwargs):
+        if wish == "break the job" and not hasattr(scripts.Script, "process_before_every_sampling"):
+            break_next_step()
         names = ("prompts", "negative_prompts", "hr_prompts", "hr_negative_prompts", "extra_network_data")
         batches.append({name: getattr(p, name, None) for name in names})
         data = p.network_data if hasattr(p, "network_data") else p.extra_network_data

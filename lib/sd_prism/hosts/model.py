@@ -68,9 +68,10 @@ def lasting(model: Any) -> Any:
     if pipe is None:
         return model
     network = unet(pipe)
-    if not hasattr(network, PARTS):
-        setattr(network, PARTS, Parts())
-    parts: Parts = getattr(network, PARTS)
+    parts = getattr(network, PARTS, None)
+    if not isinstance(parts, Parts):  # there is none yet, or it is of modules that a reload has forgotten
+        parts = Parts()
+        setattr(network, PARTS, parts)
     parts.follow(pipe)
     return parts
 

@@ -43,6 +43,7 @@ class Hooks:
     before_call: list[Hook] = field(default_factory=list)
     after_call: list[Hook] = field(default_factory=list)
     after_sampling: list[Hook] = field(default_factory=list)
+    after_failure: list[Hook] = field(default_factory=list)
 
 
 hooks = Hooks()
@@ -86,11 +87,15 @@ def _pass(original: Hook, p: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _batch(original: Hook, p: Any, *args: Any, **kwargs: Any) -> Any:
+    """A batch; the webui logs most errors of one, and all that is seen of them is that it gives no picture."""
     try:
-        return original(p, *args, **kwargs)
+        pictures = original(p, *args, **kwargs)
     finally:
         undo.close(CALLS)
         tell(hooks.after_sampling, p)
+    if len(pictures) == 0:
+        tell(hooks.after_failure, p)
+    return pictures
 
 
 # --- calls of the UNet

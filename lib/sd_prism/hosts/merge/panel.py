@@ -96,7 +96,7 @@ def register() -> None:
     http.register()
     script_callbacks.on_before_ui(add_network)
     script_callbacks.on_cfg_denoiser(before_call)
-    pipelines.register(before_encoding=before_pass, before_call=before_call)
+    pipelines.register(before_encoding=before_pass, before_call=before_call, after_failure=after_failure)
 
 
 def ui(script: Any) -> list[Any]:
@@ -212,6 +212,11 @@ def before_call(params: Any) -> None:
         progress.before_call(params)
         step = int(progress.steps() * len(run.recipes) + 1e-6)
         _write(p, run.recipes[step])
+
+
+def after_failure(p: Any) -> None:
+    """A batch broke or was interrupted, and the webui goes on as if it had not."""
+    models.restore_all()
 
 
 def apply(p: Any, hires: bool, tagged: bool = True) -> None:
