@@ -14,6 +14,7 @@ from modules import script_callbacks
 from ...errors import PrismError
 from ...namespaces.escape import plain
 from ...namespaces.render import Options, Rendered, render_pair
+from ...panels.namespaces import UNBOUND, build
 from ...schedule import Curve
 from ...settings import NAMESPACES, Value
 from ...settings.namespaces import binds, by_namespace
@@ -26,7 +27,6 @@ HIRES_RENDERED = {"Prism rendered hires prompt": "prompt", "Prism rendered hires
 BATCH = "prompts", "negative_prompts"
 PARSE = "parse_extra_network_prompts"
 SECOND = "_prism_second_prompts"  # of a job whose second pass has one text for all pictures
-UNBOUND = "tags are not bound in this webui, which encodes prompts in its own way; all else is rendered as asked"
 TOLD = 5  # remarks of one batch
 
 
@@ -51,11 +51,9 @@ def register() -> None:
 
 
 def ui(script: Any) -> list[Any]:
-    from ...panels import namespaces
-
     tab = "img2img" if script.is_img2img else "txt2img"
     told = partial(rendering.loaded, tab), partial(rendering.moved, tab)
-    return host.drawn(script, lambda: namespaces.build(script.elem_id, presets.store, *told))
+    return host.drawn(script, lambda: build(script.elem_id, presets.store, *told, binds=not pipelines.used()))
 
 
 def before_process(p: Any, args: Sequence[object]) -> None:
