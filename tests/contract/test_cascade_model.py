@@ -249,10 +249,11 @@ def test_embeddings_of_this_width_are_vectors_and_others_are_words(host):
 def test_every_sampler_makes_a_picture(host):
     """But solvers that choose their own number of steps, which need not suffice for nets without training.
 
-    Some of reForge's halve the sides of latents, which may not be odd.
+    Some of reForge's halve the sides of latents, which may not be odd; others (RF) know noise below 1 only.
     """
     even = script(CASCADE, {"steps": 2, "compression": 32})
-    names = [one["name"] for one in host.get("/sdapi/v1/samplers") if not one["name"].startswith("ODE")]
+    listed = [one["name"] for one in host.get("/sdapi/v1/samplers")]
+    names = [name for name in listed if not name.startswith("ODE") and not name.endswith(" RF")]
     found = {name: draw(host, even, sampler_name=name, scheduler="Automatic") for name in names}
     assert [name for name, picture in found.items() if "rror" in picture.infotext] == []
     assert len({picture.pixels for picture in found.values()}) > len(names) / 2
