@@ -7,6 +7,7 @@ The line: the hook, then what it got. `p` is followed by those of its fields tha
 import gc
 import hashlib
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
@@ -18,7 +19,9 @@ from PIL import Image
 LOG = Path(scripts.basedir()) / "log.txt"
 TIMING = ("all_prompts", "all_seeds", "all_hr_prompts", "rng", "prompts", "seeds", "extra_network_data", "c", "sampler")
 NOT_HOOKS = {"title", "show", "ui", "run", "elem_id", "describe", "on_before_component", "on_after_component"}
-KNOWN_ONLY = set() if hasattr(scripts.Script, "post_sample") else {"extra_noise"}  # SD.Next has no list for it
+SD_NEXT, RE_FORGE = not hasattr(scripts.Script, "post_sample"), bool(find_spec("ldm_patched"))
+KNOWN_ONLY = {"extra_noise"} if SD_NEXT else set()  # there is no list for it
+BARE = scripts.ScriptRunner() if SD_NEXT or RE_FORGE else None  # where a job has to have a list of scripts
 TOO_MANY = {"before_component", "after_component"}
 wish = ""  # what the running job is asked to do, from the probe's only argument
 batches = []  # what was about to be encoded since it was last asked for, batch by batch
@@ -155,7 +158,7 @@ def break_next_step():
 
 
 def nest(p, processed):
-    """Another picture inside this job, as detailers make it: with the same scripts, or with a list of none."""
+    """Another picture inside this job, as detailers make it: with the same scripts, or with none."""
     inner = processing.StableDiffusionProcessingTxt2Img(
         sd_model=shared.sd_model,
         prompt=p.prompt,
@@ -170,8 +173,7 @@ def nest(p, processed):
         do_not_save_grid=True,
     )
     inner.nested, inner.is_api = True, p.is_api
-    bare = scripts.ScriptRunner(), ()
-    inner.scripts, inner.script_args = bare if wish == "nest bare" else (p.scripts, p.script_args)
+    inner.scripts, inner.script_args = (BARE, []) if wish == "nest bare" else (p.scripts, p.script_args)
     made = processing.process_images(inner)
     processed.images.extend(made.images)
     processed.infotexts.extend(made.infotexts)
