@@ -190,7 +190,7 @@ def test_a_pasted_merge_is_drawn_and_its_missing_model_is_told(page):
     curve = " ".join(f"{i / 25:g}" for i in range(26))
     merge = {"model": "nobody [0123456789]", "weights": curve, "blocks": "TIME_EMBED=0.9", "mode": "TIES"}
     settings = json.dumps(infotext.dumps(MERGE, MERGE.read(merge)))
-    paste(page, f"a cat\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, {MERGE.title}: {settings}, Version: v1")
+    paste(page, f"a cat\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, {MERGE.title}: {settings}, Version: v1.10.1")
     wait(page, "weights", curve)
     page.wait_for_function(f"() => ({LEVELS})().M00 === 0.52 && ({LEVELS})().TIME_EMBED === 0.9")
     assert value(page, "model") == "nobody [0123456789]"
