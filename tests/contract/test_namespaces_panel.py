@@ -74,7 +74,9 @@ def on_at_the_start(host):
     file = host.data / "ui-config.json"
     before = file.read_text(encoding="utf8")
     config = json.loads(before)
-    (key,) = [one for one in config if one.endswith("txt2img/Prism Namespaces/value")]
+    key = next((one for one in config if one.endswith("txt2img/Prism Namespaces/value")), None)
+    if key is None:
+        pytest.skip("this webui keeps no panel's switch in ui-config.json")
     file.write_text(json.dumps({**config, key: True}), encoding="utf8")
     host.reload()
     yield

@@ -10,6 +10,7 @@ from ...namespaces.scanner import scan
 
 HIDDEN = str.maketrans({"#": "\U0010f023", "/": "\U0010f02f"})  # of the last private-use plane, which no text holds
 SHOWN = {ord(hidden): mark for mark, hidden in HIDDEN.items()}
+COUNTED = dict.fromkeys(SHOWN, "+")
 GIVEN = "prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"
 STYLED = "main_prompt", "main_negative_prompt", *(f"all_{name}s" for name in GIVEN)
 
@@ -29,6 +30,11 @@ def hide(text: str, registry: Registry) -> str:
 def show(text: str) -> str:
     """What `hide` was given."""
     return text.translate(SHOWN)
+
+
+def counted(text: str) -> str:
+    """The text with marks that are no comment's, as many tokens long."""
+    return text.translate(COUNTED)
 
 
 def each_prompt(p: Any, names: Iterable[str], change: Callable[[str], str]) -> None:

@@ -39,7 +39,7 @@ def after_comments(params: Any) -> None:
         known = shared.prompt_styles
         add = known.apply_styles_to_prompt if params.is_positive else known.apply_negative_styles_to_prompt
         params.prompt, params.styles = add(params.prompt, params.styles), []
-    params.prompt = comments.show(params.prompt)
+    params.prompt = _shown(params.prompt)
     try:
         options = rendering.options_of(rendering.resolved(values))
     except PrismError:
@@ -48,3 +48,10 @@ def after_comments(params: Any) -> None:
         params.prompt = render_pair(params.prompt, "", options).prompt
     else:
         params.prompt = render_pair("", params.prompt, options).negative
+
+
+def _shown(prompt: str) -> str:
+    """With the marks of comments; others of as many tokens where the host's counter cuts comments itself (Forge)."""
+    from modules import ui
+
+    return comments.counted(prompt) if hasattr(ui, "comments") else comments.show(prompt)
