@@ -276,8 +276,8 @@ def test_a_pasted_prompt_of_tags_stays_a_prompt(host, text, prompt, negative):
 
 def test_real_parameters_and_keys_without_a_tag_stay_parameters(host):
     params = pasted(host, "species:seal\nSteps: 20, Sampler: Euler, Seed: 5, Size: 64x64")
-    assert (params["Prompt"], params["Steps"], params["Size-1"]) == ("species:seal", "20", "64")
-    assert pasted(host, "a cat\nSteps: 20, rating: safe, species: seal")["Steps"] == "20"
+    assert [str(params[name]) for name in ("Prompt", "Steps", "Size-1")] == ["species:seal", "20", "64"]
+    assert str(pasted(host, "a cat\nSteps: 20, rating: safe, species: seal")["Steps"]) == "20"
     assert pasted(host, "a cat\nrating: safe, Sampler: Euler, species: seal")["Sampler"] == "Euler"
     assert pasted(host, "Size: 64x48, Seed: 5, CFG scale: 3")["Size-2"] == "48"
     assert pasted(host, "tone: warm, mood: calm, hat: red")["mood"] == "calm"

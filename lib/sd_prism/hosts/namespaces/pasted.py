@@ -37,18 +37,19 @@ def repair(text: str, params: dict[str, Any]) -> None:
     if {"Steps", "Sampler"} <= params.keys() or not is_prompt(text.strip().rpartition("\n")[2]):
         return
     params.clear()
-    params.update(_read(text.strip() + PARAMETERS))
-    for name in "abc":
-        params.pop(f"Prism {name}", None)
+    params.update(_read(text.strip()))
 
 
 def _read(text: str) -> dict[str, Any]:
-    """What the webui reads in an infotext."""
+    """What the webui reads in an infotext without parameters."""
     try:
         from modules.infotext_utils import parse_generation_parameters
-    except ImportError:  # SD.Next
-        from modules.infotext import parse as parse_generation_parameters
-    found: dict[str, Any] = parse_generation_parameters(text)
+    except ImportError:  # SD.Next's own wants a sampler, steps or so to see where a prompt ends
+        prompt, _, negative = text.partition(f"\n{NEGATIVE}")
+        return {"Prompt": prompt.strip(), "Negative prompt": negative.strip()}
+    found: dict[str, Any] = parse_generation_parameters(text + PARAMETERS)
+    for name in "abc":
+        found.pop(f"Prism {name}", None)
     return found
 
 
