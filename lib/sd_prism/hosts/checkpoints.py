@@ -44,6 +44,14 @@ def aliases() -> Mapping[str, Any]:
         return dict(_store().checkpoint_aliases)
 
 
+def chosen() -> Any:
+    """The checkpoint that the webui has loaded, or will load with the next job; None where there is none."""
+    try:
+        return sd_models.select_checkpoint()
+    except (PrismError, OSError):
+        return None
+
+
 def texts(info: Any) -> Mapping[str, Any]:
     """A checkpoint's own texts; of its file where the webui has none, for reForge forgets them with each load."""
     if info.metadata:

@@ -9,9 +9,9 @@ from modules import sd_models, sd_samplers
 from ...cards.card import Card, cards_of
 from ...cards.match import Loaded, Match, match
 from ...cards.preset import CARD
-from ...errors import PrismError, UnknownName
+from ...errors import UnknownName
 from .. import presets
-from ..checkpoints import texts
+from ..checkpoints import chosen, texts
 from ..webui import family, loaded_model
 
 
@@ -27,14 +27,6 @@ def find(name: str) -> Card:
     if name.casefold() not in folded:
         raise UnknownName("card", name, known)
     return known[folded[name.casefold()]]
-
-
-def chosen() -> Any:
-    """The checkpoint that the webui has loaded, or will load; None where there is none."""
-    try:
-        return sd_models.select_checkpoint()
-    except (PrismError, OSError):
-        return None
 
 
 def named(title: str | None) -> Any:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,9 +19,10 @@ from modules import script_callbacks
 from PIL import Image, PngImagePlugin
 from starlette.concurrency import run_in_threadpool
 
+from ...cascade import formats
 from ...errors import PrismError, UnknownName
 from ...settings import CASCADE
-from .. import access, routes
+from .. import access, checkpoints, routes
 from ..routes import TEXT, Refused, Route, answered, body_of, fields_of, problem
 from ..webui import loaded_model
 from . import again, decoding
@@ -43,7 +45,7 @@ def add_routes(app: FastAPI) -> None:
     """Adds the routes to an app; an app that has them keeps the new ones only."""
 
     def model() -> JSONResponse:
-        """Whether the loaded checkpoint is of Cascade, its decoder, and all decoders."""
+        """Whether the checkpoint in use is of Cascade, its decoder, and all decoders."""
         return answered(loaded)
 
     async def decode(request: Request) -> JSONResponse:
@@ -66,22 +68,32 @@ def add_routes(app: FastAPI) -> None:
 
 def loaded() -> dict[str, Any]:
     """See `add_routes`; "" for a decoder that is not found, with the reason as "missing"."""
+    info, file = _chosen()
     found = {
-        "cascade": is_cascade(loaded_model()),
+        "cascade": file is not None,
         "decoder": "",
         "missing": "",
         "loads": decoding.decoding.loaded,
-        "vision": False,
+        "vision": file is not None and "vision" in file.parts,
     }
-    if found["cascade"]:
-        found["vision"] = loaded_model().has_vision
-        info = loaded_model().sd_checkpoint_info
+    if file is not None:
         found["compression"] = own_compression(info)
         try:
             found["decoder"] = decoding.find("", info).name_for_extra
         except PrismError as error:
             found["missing"] = str(error)
     return found | {"decoders": decoding.names(), "kept": {tab: _count(tab) for tab in TABS}}
+
+
+def _chosen() -> tuple[Any, formats.CascadeFile | None]:
+    """The checkpoint of the next job, and its file if that is of Cascade; webuis may load it with that job only."""
+    info, model = checkpoints.chosen(), loaded_model()
+    if model is not None and (info is None or info.filename == model.sd_checkpoint_info.filename):
+        return model.sd_checkpoint_info, model.file if is_cascade(model) else None
+    with suppress(PrismError):
+        file = formats.inspect(info.filename) if info else None
+        return info, file if file and file.role == "main" else None
+    return info, None
 
 
 def _count(tab: str) -> int:

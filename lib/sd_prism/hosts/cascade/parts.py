@@ -182,18 +182,13 @@ class Cascade:
 
     # --- prompts
 
-    @property
-    def has_vision(self) -> bool:
-        """Whether prompts may have pictures."""
-        return "vision" in self.file.parts
-
     def vectors(self, names: Sequence[str]) -> Tensor:
         """Vectors (n,width) of pictures by their hashes; the encoder is read for those that are new, and not kept.
 
         Raises:
             PrismError: the checkpoint came without the encoder, or it cannot be read.
         """
-        if not self.has_vision:
+        if "vision" not in self.file.parts:
             raise PrismError(
                 f"Image prompt: {self.file.path.name} has no vision encoder; put it beside it as {loading.VISION} and "
                 "load it again"
