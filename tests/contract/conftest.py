@@ -17,6 +17,7 @@ from sd_prism.studio.cli import WEBUIS
 
 STUDIO = "studio"
 CROWDED = " with neighbours"
+BARE = " without Prism"
 
 
 def _named(webuis: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -69,10 +70,12 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
         def start(name: str) -> hosts.Host:
             if name not in known:
                 folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
-                kind = name.removesuffix(CROWDED)
+                kind = name.removesuffix(CROWDED).removesuffix(BARE)
                 host = hosts.studio(folder) if kind == STUDIO else hosts.webui(folder, name, **GIVEN[kind])
                 if name.endswith(CROWDED):
                     neighbours.move_in(host.data / "extensions")
+                if name.endswith(BARE):
+                    hosts.without_prism(host)
                 stack.callback(host.end)
                 host.start()
                 known[name] = host
@@ -95,6 +98,12 @@ def host(request: pytest.FixtureRequest, started: Callable[[str], hosts.Host]) -
 def crowd(host: hosts.Host, started: Callable[[str], hosts.Host]) -> hosts.Host:
     """The same host once more, with hostile extensions beside Prism."""
     return started(host.name + CROWDED)
+
+
+@pytest.fixture(scope="session")
+def bare(host: hosts.Host, started: Callable[[str], hosts.Host]) -> hosts.Host:
+    """The same host once more, without Prism."""
+    return started(host.name + BARE)
 
 
 @pytest.fixture(scope="session")

@@ -379,6 +379,11 @@ def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, 
     return host
 
 
+def without_prism(host: Host) -> None:
+    """A host that has not been started yet."""
+    (host.data / "extensions" / PRISM).unlink()
+
+
 def furnish(data: Path) -> None:
     """A data folder with two extensions, this repository and the probe, and the shipped checkpoint chosen."""
     extension(data, PROBE)
