@@ -15,11 +15,11 @@ from functools import cached_property
 from importlib import import_module
 from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .. import header
 from ..errors import PrismError, UnknownName
-from .layouts import TABLE, TOKEN_IDS, UNET, VOCABULARY, canonical, parts_of
+from .layouts import TABLE, TOKEN_IDS, UNET, VOCABULARY, Source, canonical, parts_of
 from .pairing import Given, nearest
 
 if TYPE_CHECKING:
@@ -79,14 +79,6 @@ COMPONENTS = (
 )
 NATIVE_SIZE = 1024  # pixels of the side of a square picture
 INDEX = ".safetensors.index.json"
-
-
-class Source(NamedTuple):
-    """Where a weight lies: a tensor of a file, and how it becomes the weight (`layouts.Weight.form`)."""
-
-    file: Path
-    tensor: str
-    form: str
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 Shape = tuple[int, ...]
@@ -59,6 +60,14 @@ class Weight(NamedTuple):
         if self.form == "T":
             return tensor[::-1]
         return (tensor[0] // 3, *tensor[1:]) if self.form and tensor else tensor
+
+
+class Source(NamedTuple):
+    """Where a weight lies: a tensor of a file, and how it becomes the weight (`Weight.form`)."""
+
+    file: Path
+    tensor: str
+    form: str
 
 
 def parts_of(names: Iterable[str]) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import PrismError, UnknownName
-from .layouts import TOKEN_IDS, VOCABULARY
-
-if TYPE_CHECKING:
-    from .formats import Source
+from .layouts import TOKEN_IDS, VOCABULARY, Source
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 

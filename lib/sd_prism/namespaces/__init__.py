@@ -1,7 +1,8 @@
 """Namespace prompts: typed tags such as `species:seal`, read right by every host and said in the model's dialect."""
 
 from .escape import escape
-from .registry import Namespace, Registry
+from .namespace import Namespace
+from .registry import Registry
 from .render import Options, Rendered, render, render_pair
 from .scanner import Lint, Scan, Tag, scan
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import UnknownName
-from .registry import Namespace
+from .namespace import Namespace
 from .scales import (
     ANIMAGINE_AESTHETIC,
     ANIMAGINE_DATES,

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PrismError, UnknownName
+from .dialects import DIALECTS, get
+from .namespace import Namespace
 
 FOLDER = Path(__file__).with_name("data") / "sets"
 SETS = ("sygil", "sote", "booru", "pony", "photo", "mini")
@@ -26,49 +28,6 @@ DEFAULT_SETS = ("sygil", "booru", "pony", "photo", "mini")
 
 FORM = 'it must be a JSON object such as {"species": {"aliases": ["specie"]}}'
 BLANKS = re.compile(r"[\s_-]+")
-
-
-@dataclass(frozen=True)
-class Namespace:
-    """One namespace.
-
-    Attributes:
-        aliases: other ways to write its name, in any language.
-        type: "text", "number" or "enum".
-        multi: whether a prompt may hold several of its tags.
-        order, group: where dialects that sort put it.
-        color: CSS colour of its chips.
-        parens, brackets: "literal" where a value such as `name (series)` holds them as text.
-        domain: the bare numbers, from low to high, that are values; None where a bare number is the host's weight.
-        ratio: whether `16:9` is a value.
-        values: the words of an enum.
-        template: dialect (or "*") -> text with {v}, or {a} for the value with its article.
-        anti: value -> the wrong senses that go to the negative prompt.
-        bind, strength: defaults of these settings.
-        lexicon: name of a CSV file with more values than those of `<name>.csv`.
-    """
-
-    name: str
-    aliases: tuple[str, ...] = ()
-    type: str = "text"
-    multi: bool = True
-    order: int = 100
-    group: str = "rest"
-    color: str = ""
-    parens: str = "host"
-    brackets: str = "host"
-    domain: tuple[float, float] | None = None
-    ratio: bool = False
-    values: tuple[str, ...] = ()
-    template: Mapping[str, str] = field(default_factory=dict, hash=False)
-    anti: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    bind: float = 0.0
-    strength: float = 1.0
-    lexicon: str = ""
-
-    def takes(self, number: float) -> bool:
-        """Whether a bare number is one of its values."""
-        return self.domain is not None and self.domain[0] <= number <= self.domain[1]
 
 
 def fold(name: str) -> str:
@@ -153,8 +112,6 @@ def default() -> Registry:
 
 def for_dialect(name: str, files: Iterable[Path] = (), chosen: bool = True) -> Registry:
     """The default sets with those that a dialect adds."""
-    from .dialects import get
-
     added = [one for one in get(name).sets if one not in DEFAULT_SETS]
     return Registry.of(*DEFAULT_SETS, *added, files=files, chosen=chosen)
 
@@ -246,8 +203,6 @@ def _domain(value: Any) -> tuple[float, float]:
 
 
 def _templates(value: Any) -> dict[str, str]:
-    from .dialects import DIALECTS
-
     if not set(_is(Mapping, value)) <= {"*", *DIALECTS}:
         raise ValueError
     return {dialect: _is(str, text) for dialect, text in value.items()}

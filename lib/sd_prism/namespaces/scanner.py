@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from .registry import Namespace, Registry, default, fold
+from .namespace import Namespace
+from .registry import Registry, default, fold
 
 # every branch starts with a letter of its own, which lets the engine skip all other text at once
 TOKEN = re.compile(

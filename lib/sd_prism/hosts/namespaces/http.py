@@ -19,7 +19,8 @@ from starlette.concurrency import run_in_threadpool
 from ...errors import PrismError, UnknownName
 from ...namespaces import json_form, lexicon
 from ...namespaces.lexicon import Entry, Lexicon, Shelf
-from ...namespaces.registry import Namespace, Registry
+from ...namespaces.namespace import Namespace
+from ...namespaces.registry import Registry
 from ...namespaces.render import Options, render_pair
 from ...settings import NAMESPACES
 from .. import routes
