@@ -43,6 +43,7 @@ ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "PIP_NO_INDEX": "1",  # what a webui wants to install at its start fails at once
     "PYTHONUNBUFFERED": "1",
+    "PYTHONHASHSEED": "0",  # SD.Next writes a set into its infotext
     "PYTHONIOENCODING": "utf-8",
     "SD_WEBUI_RESTARTING": "1",  # keeps a webui from opening a browser
     "NO_PROXY": "127.0.0.1,localhost",
