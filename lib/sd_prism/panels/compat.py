@@ -42,11 +42,14 @@ def unavailable(label: str, elem_id: str, why: str) -> list[Any]:
 
 
 def on_load(act: Callable[..., Any], components: list[Any], outputs: list[Any] | None = None) -> None:
-    """Has a page that opens tell the values of components, and set others."""
+    """Has a page that opens tell the values of components, and set others.
+
+    Past gradio's queue, which a slow page may leave before it is its turn.
+    """
     from gradio.context import Context
 
     assert Context.root_block is not None, "components are drawn on a page"
-    Context.root_block.load(act, components, outputs or [], show_progress="hidden")
+    Context.root_block.load(act, components, outputs or [], show_progress="hidden", queue=False)
 
 
 def tool_button(text: str, elem_id: str) -> Any:
