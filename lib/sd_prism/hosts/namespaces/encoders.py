@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modules import sd_hijack
-
 from ...namespaces import binding
 
 ENGINES = "backend.text_processing.classic_engine"
+ARGS, NOTED = "backend.args", "last_extra_generation_params"
 SURFACE = ("tokenize_line", "encode_with_transformers", "clip_skip")
 
 
@@ -45,11 +44,21 @@ class Called:
 @contextmanager
 def aside() -> Iterator[None]:
     """What the host notes for the infotext when it encodes is noted once for the prompt itself."""
-    holder = sys.modules.get(ENGINES)
-    noted = holder.last_extra_generation_params if holder else sd_hijack.model_hijack.extra_generation_params
+    noted = _noted()
     before = dict(noted)
     try:
         yield
     finally:
         noted.clear()
         noted.update(before)
+
+
+def _noted() -> Any:
+    """Where that is: Forge has it beside its text engines, Forge Neo among its arguments."""
+    arguments = getattr(sys.modules.get(ARGS), "dynamic_args", None)
+    for holder in (arguments, sys.modules.get(ENGINES)):
+        if hasattr(holder, NOTED):
+            return getattr(holder, NOTED)
+    from modules import sd_hijack  # which a host with engines may lack
+
+    return sd_hijack.model_hijack.extra_generation_params

@@ -49,11 +49,12 @@ def _around() -> Iterator[None]:
     on = True
 
     def schedules(
-        prompts: Sequence[str], base_steps: int, hires_steps: int | None = None, use_old_scheduling: bool = False
+        prompts: Sequence[str], base_steps: int, hires_steps: int | None = None, *old: bool, **named: bool
     ) -> list[list[list[Any]]]:
+        """`old` is whether steps are counted the old way, where the host has one."""
         slow = [prompt for prompt in prompts if not on or scheduled(prompt)]
-        read = dict(zip(slow, original(slow, base_steps, hires_steps, use_old_scheduling))) if slow else {}
-        steps = base_steps if hires_steps is None or use_old_scheduling else hires_steps
+        read = dict(zip(slow, original(slow, base_steps, hires_steps, *old, **named))) if slow else {}
+        steps = base_steps if hires_steps is None or any((*old, *named.values())) else hires_steps
         return [read.get(prompt, [[steps, prompt]]) for prompt in prompts]
 
     setattr(prompt_parser, PARSER, schedules)
