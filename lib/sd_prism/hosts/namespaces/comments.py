@@ -13,6 +13,7 @@ SHOWN = {ord(hidden): mark for mark, hidden in HIDDEN.items()}
 COUNTED = dict.fromkeys(SHOWN, "+")
 GIVEN = "prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"
 STYLED = "main_prompt", "main_negative_prompt", *(f"all_{name}s" for name in GIVEN)
+UNCUT = "_all_prompts_c", "_all_negative_prompts_c"  # of these, where a host writes comments into infotexts (Forge Neo)
 
 
 def hide(text: str, registry: Registry) -> str:

@@ -87,7 +87,7 @@ def hide_marks(p: Any, values: dict[str, Value], names: Iterable[str]) -> None:
 def before_batch(p: Any, number: int) -> None:
     """Renders this batch's prompts in place: the lists are copies, from which no infotext is written."""
     if number == 0:
-        comments.each_prompt(p, (*comments.GIVEN, *comments.STYLED, *BATCH), comments.show)
+        comments.each_prompt(p, (*comments.GIVEN, *comments.STYLED, *comments.UNCUT, *BATCH), comments.show)
     values = host.current(p)
     if values is None:
         return
