@@ -34,6 +34,7 @@ KEY = "prism_merge"  # among the extra networks, in the host's key of its conds
 MODELS = "Prism merge models"
 FILE = "_prism_merge_file"  # a job's own checkpoint; a job that has none was not told to us
 STATES = 8  # different merges of one run
+VAE_CHANGES = "reload_vae_weights", "restore_vae_weights"  # of the host; not every one has both
 MODEL_FIELDS, RECIPE_FIELDS = ("model", "minus"), ("recipe", "hires")
 
 
@@ -132,7 +133,9 @@ def held() -> ExitStack:
     stack = ExitStack()
     stack.callback(models.restore_all)
     stack.enter_context(around(processing, "process_images_inner", _job))
-    stack.enter_context(around(sd_vae, "reload_vae_weights", _vae_change))
+    for name in VAE_CHANGES:
+        if hasattr(sd_vae, name):
+            stack.enter_context(around(sd_vae, name, _vae_change))
     return stack
 
 
@@ -147,12 +150,13 @@ def _job(original: Callable[..., Any], p: Any, *args: Any, **kwargs: Any) -> Any
         raise
 
 
-def _vae_change(original: Callable[..., Any], sd_model: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """Before another VAE is loaded, the host may put the one that is there aside."""
-    model = sd_model or shared.sd_model
+def _vae_change(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Before another VAE is loaded, the host may put the one that is there aside; it may name it, and not the model."""
+    given = args[0] if args else kwargs.get("sd_model")
+    model = shared.sd_model if given is None or isinstance(given, str) else given
     if models.touches(model, VAE):
         models.restore(model)
-    return original(sd_model, *args, **kwargs)
+    return original(*args, **kwargs)
 
 
 # --- a job

@@ -12,6 +12,7 @@ part are taken off.
 from __future__ import annotations
 
 import importlib
+import sys
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ STORAGE = (torch.float8_e4m3fn, torch.float8_e5m2)  # types that only store: a h
 TEXT = ("text_encoder.", "text_encoder_2.")
 PATCHED_TEXT = {"clip_l": TEXT[0], "clip_h": TEXT[0], "clip_g": TEXT[1]}
 PROJECTION = "text_projection"  # open_clip's, which reForge keeps beside the encoder and the other way round
+ENGINES = "backend.text_processing"  # Forge's
 EMBEDDING = ".wrapped."  # in a patched part: a module with the parameters of another one, for embeddings in prompts
 
 
@@ -160,19 +162,24 @@ def computed(model: Any) -> torch.dtype:
 
 
 def refuse_packed(model: Any) -> None:
-    """A host may keep a UNet packed (nf4, GGUF), whose weights are no numbers yet."""
+    """A host may keep a UNet packed (nf4, GGUF, int8), whose weights are no numbers yet."""
     network = unet(model)
-    if getattr(network, "quantization_method", None) or any(one.is_meta for one in network.parameters()):
-        raise PrismError(
-            "Block merge needs the model's weights as numbers in memory, but the webui keeps them packed or elsewhere; "
-            "load the model without quantization and without sequential offload"
-        )
     kind = getattr(network, "storage_dtype", None)
     if isinstance(kind, str):
         raise PrismError(
             f"Block merge needs the model's weights as numbers, but the webui keeps them packed ({kind}); choose "
             '"Automatic" or an fp8 at "Diffusion in Low Bits", or a file of another type'
         )
+    if getattr(network, "quantization_method", None) or any(map(_is_elsewhere, network.parameters())):
+        raise PrismError(
+            "Block merge needs the model's weights as numbers in memory, but the webui keeps them packed or elsewhere; "
+            "load the model without quantization and without sequential offload"
+        )
+
+
+def _is_elsewhere(one: Tensor) -> bool:
+    """Whether a parameter's numbers are kept elsewhere, or are to be scaled, by itself or by its layer."""
+    return one.is_meta or not one.is_floating_point() or type(one) is not nn.Parameter
 
 
 def _parts(model: Any) -> dict[str, Part]:
@@ -195,12 +202,12 @@ def _parts(model: Any) -> dict[str, Part]:
 
 
 def _texts(clip: Any) -> dict[str, Part]:
-    """The text encoders of a patcher; in Forge embeddings are widened when they are first used."""
+    """The text encoders of a patcher; Forge's text engines widen embeddings when they are first used."""
     found = {}
     for name, encoder in clip.cond_stage_model.named_children():
         if name in PATCHED_TEXT:
             loaded = encoder.transformer.text_model.final_layer_norm.weight.dtype
-            kept = loaded if hasattr(clip.patcher, "lora_loader") else None
+            kept = loaded if ENGINES in sys.modules else None
             found[PATCHED_TEXT[name]] = Part(encoder.transformer, clip.patcher, f"{name}.transformer.", kept)
             if name == "clip_g" and hasattr(encoder, PROJECTION):  # and makes no use of the transformer's
                 found[f"{TEXT[1]}{PROJECTION}."] = Part(encoder, clip.patcher, f"{name}.")
