@@ -19,7 +19,7 @@ from .job import SIZE
 
 OVERRIDES = "override_settings"
 CHECKPOINT = "setting_sd_model_checkpoint"  # the webui's menu of checkpoints, by its id
-CHECKPOINT_CLASS = "model_selection"  # or where it has none, by its class
+CHECKPOINT_CLASS = "model_selection"  # or where it has none, by its class, which other menus with an id may have too
 IDS = {f"host.{one.name}": "{tab}_" + (one.element or OVERRIDES) for one in HOST}
 IDS |= {"prompt": "{tab}_prompt", "negative": "{tab}_neg_prompt"}
 
@@ -82,6 +82,7 @@ def _connect(tab: str, found: controls.Found) -> None:
 
 def connect_checkpoint(component: Any, **made: Any) -> None:
     """The webui's menu of checkpoints belongs to no tab, and comes after them."""
-    if made.get("elem_id") == CHECKPOINT or CHECKPOINT_CLASS in (made.get("elem_classes") or ()):
+    elem_id = made.get("elem_id")
+    if elem_id == CHECKPOINT or (elem_id is None and CHECKPOINT_CLASS in (made.get("elem_classes") or ())):
         for page in pages.values():
             page.connect_checkpoint(component)
