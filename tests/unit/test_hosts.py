@@ -126,6 +126,23 @@ def load(extension, keep_path):
 """
 
 
+# What Forge Neo no longer has, of what others offer.
+GONE = """
+for name in ("sd_hijack", "sd_hijack_clip", "sd_models_config"):
+    wrapped.pop(name, None); vars(modules).pop(name, None); sys.modules.pop("modules." + name, None)
+had = modules.__getattr__
+def lacking(name):
+    if name in ("sd_hijack", "sd_hijack_clip", "sd_models_config"):
+        raise AttributeError(name)
+    return had(name)
+modules.__getattr__ = lacking
+for name in ("load_vae", "reload_vae_weights"):
+    delattr(modules.sd_vae, name)
+modules.sd_models.forge_loader = print
+sys.modules["huggingface_guess.model_list"] = types.ModuleType("huggingface_guess.model_list")
+"""
+
+
 def run_host(tmp_path, body):
     (tmp_path / "host.py").write_text(HOST)
     code = textwrap.dedent(body)
@@ -182,6 +199,23 @@ def test_one_script_class_per_file_and_unloading_forgets_the_package(tmp_path):
         """,
     )
     assert out.split("\n")[:3] == [" ".join(["1"] * len(list((ROOT / "scripts").glob("*.py")))) + " []"] * 3
+
+
+def test_a_host_that_has_less_gets_all_scripts_and_a_line_in_place_of_cascade(tmp_path):
+    out = run_host(
+        tmp_path,
+        f"""
+        exec({GONE!r})
+        print(len(load(Path({str(ROOT)!r}), False)))
+        from sd_prism.hosts.cascade.choice import panel
+        from sd_prism.panels.cascade import ABSENT
+        import gradio as gr
+        with gr.Blocks() as page:
+            print(panel.ui(types.SimpleNamespace(elem_id=str)), any(ABSENT in str(one["props"].get("value"))
+                for one in page.get_config_file()["components"]))
+        """,
+    )
+    assert out.split("\n")[:2] == [str(len(list((ROOT / "scripts").glob("*.py")))), "[] True"]
 
 
 def test_a_second_copy_of_prism_is_refused_by_name(tmp_path):
