@@ -8,11 +8,12 @@ infotext key of an option), and element `ids`, where `*` stands for what is not 
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+
+from sd_prism.doctor.webui import version_of
 
 LIB = Path(__file__).resolve().parents[2] / "lib"
 STUDIO = LIB / "sd_prism" / "studio" / "webui"
@@ -265,9 +266,7 @@ class Source:
         }
 
     def version(self) -> str:
-        """The newest heading of the changelog."""
-        found = re.search(r"^## v?([\d.]+\S*)", (self.root / "CHANGELOG.md").read_text(encoding="utf8"), re.M)
-        return found.group(1) if found else "unknown"
+        return version_of(self.root)
 
 
 def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:

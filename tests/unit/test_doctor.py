@@ -80,6 +80,11 @@ def test_a_good_webui_has_nothing_to_tell(a1111, capsys):
             {"modules_forge/forge_version.py": "version = '2.0.1v1.10.1'\n"},
             "Forge 2.0.1v1.10.1",
         ),
+        (
+            ["modules_forge", "backend"],
+            {"modules_forge/forge_version.py": 'version = "neo"\nrelease = "2.26"\n'},
+            "Forge neo 2.26",
+        ),
         (["modules_forge", "ldm_patched"], {}, "reForge 1.10.1"),
         (["modules_forge", "ldm_patched", "extensions-builtin/xyz"], {}, "Forge Classic 1.10.1"),
         ([], {"installer.py": "", "CHANGELOG.md": "# Change Log\n\n## Update for 2025-03-01\n"}, "SD.Next 2025-03-01"),

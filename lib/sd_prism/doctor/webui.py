@@ -12,7 +12,7 @@ from .files import check_folder, read_settings
 from .finding import Place
 
 FOLDER = "sd-webui-prism"
-PYTHON = ((3, 10), (3, 12))
+PYTHON = ((3, 10), (3, 13))
 # The same as in install.py; a test compares them.
 NEEDED = {"torch": (2, 1), "safetensors": (0, 4), "numpy": (1, 26)}
 NEWEST_GRADIO = (6, 31)
@@ -53,14 +53,10 @@ def kind_of(folder: Path) -> Kind:
 
 def version_of(folder: Path) -> str:
     """What the host's own files say of its version."""
-    for name, pattern in (
-        ("modules_forge/forge_version.py", r"^version\s*=\s*['\"]([^'\"]+)"),
-        ("CHANGELOG.md", r"^##?\s+(?:Update for\s+)?(\S*\d\S*)"),
-    ):
-        found = re.search(pattern, _text(folder / name), re.M)
-        if found:
-            return found[1]
-    return "of unknown version"
+    own = _text(folder / "modules_forge" / "forge_version.py")
+    told = re.findall(r"^(?:version|release)\s*=\s*['\"]([^'\"]+)", own, re.M)
+    newest = re.search(r"^##?\s+(?:Update for\s+)?(\S*\d\S*)", _text(folder / "CHANGELOG.md"), re.M)
+    return " ".join(told) or (newest[1] if newest else "of unknown version")
 
 
 def look(folder: Path, python: Path | None = None) -> Place:
