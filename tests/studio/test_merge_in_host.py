@@ -359,6 +359,15 @@ def test_a_bake_of_the_page_is_a_checkpoint_with_the_same_picture(draw, base):
             found.begin({**half, "name": name, "dtype": ""})
 
 
+def test_a_host_that_names_another_vae_by_its_file_alone_finds_the_model_as_it_was_loaded(draw):
+    draw()
+    before = weights()
+    draw(VAE_ONLY)
+    merged, change = weights(), sys.modules["sd_prism.hosts.merge.panel"]._vae_change
+    assert change(lambda *given: (given, weights()), "pale.safetensors") == (("pale.safetensors",), before)
+    assert merged != before
+
+
 def test_a_bake_says_that_a_vae_of_the_webuis_choice_is_not_in_it(draw, monkeypatch):
     draw()
     found = sys.modules["sd_prism.hosts.merge.http"]
