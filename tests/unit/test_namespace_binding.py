@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from checkpoints import Original
+from sd_prism.hosts.namespaces.encoders import aside
 from sd_prism.namespaces.binding import Binding, embedders_of, find, occurrences
 from sd_prism.studio.checkpoint import load
 from sd_prism.studio.tokens import Vocabulary
@@ -288,3 +290,34 @@ def test_embedders_are_those_with_the_hosts_names(engine):
     assert embedders_of(SimpleNamespace(cond_stage_model=engine.embedders[0])) == engine.embedders
     for other in (None, object(), SimpleNamespace(embedders=[object()])):
         assert embedders_of(SimpleNamespace(cond_stage_model=other)) == []
+
+
+def noting(noted):
+    return SimpleNamespace(last_extra_generation_params=noted)
+
+
+PLACES = {
+    "a1111": lambda noted: {
+        "modules.sd_hijack": SimpleNamespace(model_hijack=SimpleNamespace(extra_generation_params=noted))
+    },
+    "forge": lambda noted: {
+        "backend.args": SimpleNamespace(dynamic_args={}),
+        "backend.text_processing.classic_engine": noting(noted),
+    },
+    "forge neo": lambda noted: {
+        "backend.args": SimpleNamespace(dynamic_args=noting(noted)),
+        "backend.text_processing.classic_engine": SimpleNamespace(),
+    },
+}
+
+
+@pytest.mark.parametrize("host", PLACES)
+def test_what_a_host_notes_of_encodings_beside_the_prompts_own_is_taken_back(monkeypatch, host):
+    noted = {"Emphasis": "Original"}
+    places = PLACES[host](noted)
+    monkeypatch.setitem(sys.modules, "modules", SimpleNamespace(sd_hijack=places.get("modules.sd_hijack")))
+    for name, place in places.items():
+        monkeypatch.setitem(sys.modules, name, place)
+    with aside():
+        noted |= {"TI": "a", "Emphasis": "None"}
+    assert noted == {"Emphasis": "Original"}
