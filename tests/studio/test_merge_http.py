@@ -6,6 +6,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from checkpoints import Original
@@ -101,6 +102,12 @@ def test_what_cannot_be_baked_is_refused_before_it_starts(client, models, given,
     before = client.get(BAKE).json(), sorted(models.iterdir())
     assert said in asked(client, **{"name": "new", **given})
     assert (client.get(BAKE).json(), sorted(models.iterdir())) == before
+
+
+def test_a_webui_that_has_loaded_no_model_yet_is_told(client, service, monkeypatch):
+    shared = SimpleNamespace(sd_model=None, cmd_opts=service.shared.cmd_opts, opts=service.shared.opts)
+    monkeypatch.setattr(service, "shared", shared)
+    assert "loads its model with the first picture" in asked(client, **HALF, name="early")
 
 
 def test_a_failure_of_any_kind_is_told(client, service, monkeypatch):

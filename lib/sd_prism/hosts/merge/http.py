@@ -159,10 +159,11 @@ def begin(given: Mapping[str, Any]) -> dict[str, Any]:
     out = folder() / new_name(str(given["name"]), ".safetensors", (".yaml", ".vae"))
     if out.exists():
         raise PrismError(f"{out.name} exists already; choose another name")
-    infos = {label: models.find(label) for label in recipe.models} | {LOADED: shared.sd_model.sd_checkpoint_info}
+    model = in_use()
+    infos = {label: models.find(label) for label in recipe.models} | {LOADED: model.sd_checkpoint_info}
     sources = {label: info.filename for label, info in infos.items()}
     hashes = {label: info.sha256 for label, info in infos.items() if info.sha256}
-    live = models.dtypes(shared.sd_model)
+    live = models.dtypes(model)
     baked = prepared(recipe, out, sources=sources, dtype=str(given["dtype"]), live=live)
     with lock:
         if baking.running:
@@ -171,6 +172,14 @@ def begin(given: Mapping[str, Any]) -> dict[str, Any]:
         vars(baking).update(**about, done=0, total=0, error="", running=True)
     threading.Thread(target=write, args=(baked, hashes), daemon=True).start()
     return vars(baking)
+
+
+def in_use() -> Any:
+    """The webui's model; raises PrismError where it has none before it draws."""
+    model = shared.sd_model
+    if not hasattr(model, "sd_checkpoint_info"):
+        raise PrismError("This webui loads its model with the first picture; draw one, and bake then")
+    return model
 
 
 def notes(baked: Baked) -> tuple[str, ...]:
