@@ -5,8 +5,8 @@ Networks of the A1111 family change a layer when it is next used: `network_curre
 and these fields forgotten, so that the host takes what was written for the layer's own and puts its networks on top.
 
 Forge puts networks on a whole part of the model, when that part is next used, and keeps the parameters without them in
-its patcher's loader; reForge keeps them in the patcher itself. Before one of these is written to, all networks of the
-part are taken off.
+its patcher's loader; reForge and Forge Neo keep them in the patcher itself. Before one of these is written to, all
+networks of the part are taken off.
 """
 
 from __future__ import annotations
@@ -241,7 +241,9 @@ def take_off_part(patcher: Any) -> None:
         return
     if hasattr(patcher, "lora_loader"):
         patcher.lora_loader.refresh({}, offload_device=patcher.offload_device)
-        importlib.import_module("backend.memory_management").unload_model_clones(patcher)
+        memory = importlib.import_module("backend.memory_management")
+        if hasattr(memory, "unload_model_clones"):  # else it looks at the networks whenever it uses the part
+            memory.unload_model_clones(patcher)
     else:
         patcher.unpatch_model(patcher.offload_device)
 
