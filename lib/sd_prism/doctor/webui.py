@@ -29,22 +29,22 @@ class Kind:
     remark: str = ""
 
 
-UNTRIED = "Prism has been seen working in AUTOMATIC1111 only"
+UNTRIED = "Prism was written for it by its source, and has not been seen working in it"
 A1111 = Kind("AUTOMATIC1111", ((3, 41), (4,)))
-FORGE = Kind("Forge", ((4, 40), (5,)), UNTRIED)
-NO_HOOKS = "it runs no hooks on the UNet's output blocks, so that FreeU changes nothing"
-REFORGE = Kind("reForge", ((3, 41), (4,)), NO_HOOKS)
-CLASSIC = Kind("Forge Classic", ((3, 41), (4,)), NO_HOOKS)
-SD_NEXT = Kind("SD.Next", ((3, 43), (4,)), UNTRIED)
+FORGE = Kind("Forge", ((4, 40), (5,)))
+NEO = Kind("Forge Neo", ((4, 40), (5,)), UNTRIED)
+REFORGE = Kind("reForge", ((3, 41), (4,)))
+CLASSIC = Kind("Forge Classic", ((3, 41), (4,)), UNTRIED)
+SD_NEXT = Kind("SD.Next", ((3, 43), (4,)))
 
 
 def kind_of(folder: Path) -> Kind:
-    """The host, by the folders that only it has."""
+    """The host, by what only it has."""
     if (folder / "installer.py").is_file() and (folder / "modules").is_dir():
         return SD_NEXT
     if (folder / "modules_forge").is_dir():
         if (folder / "backend").is_dir():
-            return FORGE
+            return FORGE if (folder / "modules" / "sd_hijack.py").is_file() else NEO
         return CLASSIC if (folder / "extensions-builtin" / "xyz").is_dir() else REFORGE
     if (folder / "launch.py").is_file() and (folder / "modules" / "processing.py").is_file():
         return A1111
@@ -56,7 +56,7 @@ def version_of(folder: Path) -> str:
     own = _text(folder / "modules_forge" / "forge_version.py")
     told = re.findall(r"^(?:version|release)\s*=\s*['\"]([^'\"]+)", own, re.M)
     newest = re.search(r"^##?\s+(?:Update for\s+)?(\S*\d\S*)", _text(folder / "CHANGELOG.md"), re.M)
-    return " ".join(told) or (newest[1] if newest else "of unknown version")
+    return told[-1] if told else newest[1] if newest else "of unknown version"
 
 
 def look(folder: Path, python: Path | None = None) -> Place:
@@ -70,7 +70,7 @@ def look(folder: Path, python: Path | None = None) -> Place:
     place = Place(f"{kind.name} {version_of(folder)}", str(folder))
     if kind.remark:
         place.risk(f"This is {kind.name}", kind.remark)
-    if HOOK not in _text(folder / "modules" / "scripts.py"):
+    if kind is not SD_NEXT and HOOK not in _text(folder / "modules" / "scripts.py"):
         cure = "update the webui, to 1.10 or newer if it is AUTOMATIC1111"
         place.missing("This webui has no hook before every sampling", "FreeU changes nothing", cure)
     _check_packages(place, _environment(folder, python), kind)
