@@ -125,6 +125,7 @@ def test_the_cells_of_a_grid_are_bound_each_by_itself(host):
 
 # --- the studio and a webui
 
+IMG2IMG = {name: value for name, value in inpainting().items() if "mask" not in name}
 JOBS = {
     "emphasis": {},
     "editing": {"prompt": "a wax [species:seal:species:bat:0.5] in the sea"},
@@ -136,7 +137,7 @@ JOBS = {
     "two calls a step": {"schedule": "1@0 0@1", "sampler_name": "Heun"},
     "hires": {**HIRES, "schedule": "1@0 0@1", "hr_prompt": "a wax species:bat, snow", "hr_second_pass_steps": 3},
     "hires checkpoint": {**HIRES, "schedule": "1@0 0@1", "hr_checkpoint_name": SECOND},
-    "img2img": {**inpainting(), "prompt": PROMPT, "schedule": "1@0 0@1"},
+    "img2img": {**IMG2IMG, "prompt": PROMPT, "schedule": "1@0 0@1"},
 }
 
 
@@ -176,5 +177,5 @@ def test_an_embedding_in_a_tag_is_bound_and_named_once(host, word):
 
     jobs = [("", word), ("1", word), ("1", "seal")]
     assert len({drawn(*job).pixels for job in jobs}) == 3
-    hashes = [drawn(*job, f"red {number}").infotext.count(f"{word}: ") for number, job in enumerate(jobs)]
-    assert hashes == [1, 1, 0]
+    texts = [drawn(*job, f"red {number}").infotext for number, job in enumerate(jobs)]
+    assert [text.splitlines()[-1].count(word) for text in texts] == [1, 1, 0]  # with its hash in most hosts

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
+
+from modules import styles
 
 from ...namespaces.registry import Registry
 from ...namespaces.scanner import scan
+from ..undo import around, undo
 
 HIDDEN = str.maketrans({"#": "\U0010f023", "/": "\U0010f02f"})  # of the last private-use plane, which no text holds
 SHOWN = {ord(hidden): mark for mark, hidden in HIDDEN.items()}
@@ -14,6 +18,8 @@ COUNTED = dict.fromkeys(SHOWN, "+")
 GIVEN = "prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"
 STYLED = "main_prompt", "main_negative_prompt", *(f"all_{name}s" for name in GIVEN)
 UNCUT = "_all_prompts_c", "_all_negative_prompts_c"  # of these, where a host writes comments into infotexts (Forge Neo)
+
+IN_STYLES = "namespaces comments"
 
 
 def hide(text: str, registry: Registry) -> str:
@@ -46,3 +52,17 @@ def each_prompt(p: Any, names: Iterable[str], change: Callable[[str], str]) -> N
             setattr(p, name, change(found))
         elif isinstance(found, list):
             found[:] = [change(text) for text in found]
+
+
+def hide_in_styles(registry: Registry) -> None:
+    """Some hosts cut comments out of styles as they join them to a job's prompts, before a script sees these."""
+    if hasattr(styles, "comments"):
+        undo.enter(IN_STYLES, around(styles, "apply_styles_to_prompt", partial(_joined, registry)))
+
+
+def styles_are_joined() -> None:
+    undo.close(IN_STYLES)
+
+
+def _joined(registry: Registry, original: Callable[..., str], prompt: str, chosen: Iterable[str]) -> str:
+    return original(prompt, [hide(style, registry) for style in chosen])
