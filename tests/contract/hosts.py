@@ -130,6 +130,7 @@ class Host:
             limits=httpx.Limits(max_keepalive_connections=0),  # a host may close one a while after an error's answer
         )
         self.hires: dict[str, Any] = {}  # what a request for a hires pass needs here besides
+        self.hires_cfg = False  # which has a CFG scale of its own, 1 where none is given
         self.upscaler: dict[str, Any] = {}  # or instead
         self.lacks: frozenset[str] = frozenset()  # hooks in whose place Prism has its own
         self.schedules = True  # its samplers have a menu of schedules, and noise as A1111 has it
@@ -246,10 +247,9 @@ class Host:
             pytest.skip(
                 "this webui's API reads no infotext: it answers with an error or passes over it, with and without Prism"
             )
-        if self.hires and request.get("enable_hr"):
-            request = {**self.hires, "hr_cfg": request["cfg_scale"], **request}
         if request.get("enable_hr"):
-            request = {**request, **self.upscaler}
+            own = {"hr_cfg": request["cfg_scale"]} if self.hires_cfg else {}
+            request = {**self.hires, **own, **request, **self.upscaler}
         return self.client.post(f"/sdapi/v1/{'img2img' if 'init_images' in request else 'txt2img'}", json=request)
 
     def draw(self, request: dict[str, Any]) -> list[Picture]:
@@ -357,7 +357,7 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
         options += PATCHED_OPTIONS
     command = [python, "launch.py", *WEBUI_OPTIONS, *options, *args]
     host = Host(name, command, port, cwd=Path(path), folder=folder)
-    host.in_order = not (own or patched)
+    host.in_order, host.hires_cfg = not (own or patched), own or patched
     if own:  # what is told of it here was seen without Prism
         host.hires, host.reads_infotext, host.noise = BACKEND_HIRES, False, 1
     return host

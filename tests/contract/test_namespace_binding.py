@@ -155,6 +155,12 @@ def test_the_studio_and_a_webui_bind_alike(studio, webui, fields):
 # --- embeddings
 
 
+def look_for_embeddings(host):
+    host.post("/sdapi/v1/refresh-embeddings")
+    if host.hires:  # Forge looks for them with each model that it loads
+        host.draw(bound(override_settings={"sd_model_checkpoint": SECOND}))
+
+
 @pytest.fixture
 def word(host):
     """An embedding of two vectors with this name."""
@@ -162,10 +168,10 @@ def word(host):
     folder = host.data / "embeddings"
     folder.mkdir(exist_ok=True)
     save_file({"emb_params": table[5:7].float().flip(0).contiguous()}, folder / "shinyword.safetensors")
-    host.post("/sdapi/v1/refresh-embeddings")
+    look_for_embeddings(host)
     yield "shinyword"
     (folder / "shinyword.safetensors").unlink()
-    host.post("/sdapi/v1/refresh-embeddings")
+    look_for_embeddings(host)
 
 
 def test_an_embedding_in_a_tag_is_bound_and_named_once(host, word):

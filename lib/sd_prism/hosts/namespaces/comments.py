@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
-
-from modules import styles
 
 from ...namespaces.registry import Registry
 from ...namespaces.scanner import scan
@@ -19,7 +18,7 @@ GIVEN = "prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"
 STYLED = "main_prompt", "main_negative_prompt", *(f"all_{name}s" for name in GIVEN)
 UNCUT = "_all_prompts_c", "_all_negative_prompts_c"  # of these, where a host writes comments into infotexts (Forge Neo)
 
-IN_STYLES = "namespaces comments"
+CUTTING, SPARED = "modules.processing_scripts.comments", "namespaces comments"
 
 
 def hide(text: str, registry: Registry) -> str:
@@ -54,15 +53,16 @@ def each_prompt(p: Any, names: Iterable[str], change: Callable[[str], str]) -> N
             found[:] = [change(text) for text in found]
 
 
-def hide_in_styles(registry: Registry) -> None:
-    """Some hosts cut comments out of styles as they join them to a job's prompts, before a script sees these."""
-    if hasattr(styles, "comments"):
-        undo.enter(IN_STYLES, around(styles, "apply_styles_to_prompt", partial(_joined, registry)))
+def spare(registry: Registry) -> None:
+    """Some hosts cut comments out elsewhere, too: as they join styles to prompts, or as they write an infotext."""
+    module = sys.modules.get(CUTTING)
+    if module is not None:
+        undo.enter(SPARED, around(module, "strip_comments", partial(_spared, registry)))
 
 
-def styles_are_joined() -> None:
-    undo.close(IN_STYLES)
+def spare_nothing() -> None:
+    undo.close(SPARED)
 
 
-def _joined(registry: Registry, original: Callable[..., str], prompt: str, chosen: Iterable[str]) -> str:
-    return original(prompt, [hide(style, registry) for style in chosen])
+def _spared(registry: Registry, original: Callable[[str], str], text: str) -> str:
+    return show(original(hide(text, registry)))

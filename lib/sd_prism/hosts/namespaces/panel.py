@@ -59,17 +59,16 @@ def ui(script: Any) -> list[Any]:
 def before_process(p: Any, args: Sequence[object]) -> None:
     """Some hosts cut comments out while they join prompts and styles. The loaded model may still be another job's."""
     presets.refresh()
-    comments.styles_are_joined()  # of a job that ended early
+    comments.spare_nothing()
     with contextlib.suppress(PrismError):  # `process` tells
         values = host.panel.read(args)
         if values["enabled"]:
             hide_marks(p, values, comments.GIVEN)
-            comments.hide_in_styles(rendering.registry_of(values))
+            comments.spare(rendering.registry_of(values))
 
 
 def process(p: Any, args: Sequence[object]) -> None:
     """Start of a job. Others cut comments out after this hook, styles joined."""
-    comments.styles_are_joined()
     binding.release()
     for key in (*RENDERED, *HIRES_RENDERED):
         p.extra_generation_params.pop(key, None)
