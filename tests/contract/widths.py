@@ -71,7 +71,16 @@ def widen_vae():
     loader.IntegratedAutoencoderKL = MiniatureVAE
 
 
+def take_embeddings():
+    """The webui's text engine takes embeddings of SD 1.5's width only."""
+    from backend.text_processing import classic_engine
+
+    database = classic_engine.EmbeddingDatabase
+    classic_engine.EmbeddingDatabase = lambda tokenizer, width: database(tokenizer)
+
+
 if find_spec("huggingface_guess"):
     widen_vae()
+    take_embeddings()
     for found in sorted(Path(shared.cmd_opts.ckpt_dir).glob("*.yaml")):
         teach(found)
