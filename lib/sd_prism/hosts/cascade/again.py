@@ -15,7 +15,8 @@ from ...errors import PrismError
 from ...settings import CASCADE, Value
 from ...settings.cascade import AUTO
 from ..webui import told
-from .decoding import checkpoint_of, decoding, in_progress, named
+from .decoders import checkpoint_of, named
+from .decoding import decoding, in_progress
 from .job import ERROR
 from .latents import Picture
 

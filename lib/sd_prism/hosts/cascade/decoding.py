@@ -1,4 +1,4 @@
-"""Stage B and stage A in a webui: which file they come from, how long they stay in memory, and the job that they serve.
+"""Stage B and stage A in a webui: how long they stay in memory, and the job that they serve.
 
 The parts of the decoder that was used last stay where they are; they lie outside the host's model, which moves and
 drops its own modules as it likes.
@@ -7,9 +7,8 @@ drops its own modules as it likes.
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,18 +16,16 @@ import torch
 from modules import devices, rng, sd_models, shared
 from torch import Tensor
 
-from ... import header
 from ...cascade import formats
 from ...cascade.decode import Decoder, DecoderSettings
 from ...cascade.stage_a import StageA
 from ...cascade.unet import StageB
-from ...errors import PrismError, UnknownName
+from ...errors import PrismError
 from ...merge.sources import identity
 from ...settings import Value
-from ...settings.cascade import AS_PICTURE, AUTO, FIXED, LARGEST_SEED, RANDOM
-from .. import checkpoints
-from ..merge import models
+from ...settings.cascade import AS_PICTURE, AUTO
 from ..webui import loaded_model
+from .decoders import checkpoint_of, find
 from .job import CascadeJob
 from .latents import Picture
 
@@ -38,87 +35,6 @@ FACTOR_B = 4  # pixels to a side of stage B's latents
 HOST_FACTOR = 8  # by which hosts divide the size that a seed is resized from
 CHANNELS_B = 4
 SPARE = 2 * 2**30  # bytes that stage B needs beside its weights, at 1024x1024
-
-
-# --- files -------------------------------------------------------------------------------------------------------
-
-_known: dict[str, tuple[object, bool]] = {}
-
-
-def is_decoder(path: str) -> bool:
-    """Whether a file holds stage B, by its header; remembered while the file stays the same."""
-    if not path.lower().endswith(".safetensors") or not Path(path).is_file():
-        return False
-    now = identity(Path(path))
-    if _known.get(path, (None,))[0] != now:
-        try:
-            found = formats.role_of(header.read(Path(path)).places) == "decoder"
-        except PrismError:
-            found = False
-        _known[path] = now, found
-    return _known[path][1]
-
-
-def decoders() -> list[Any]:
-    """The host's checkpoints that are decoders."""
-    return [info for info in checkpoints.listed() if is_decoder(str(info.filename))]
-
-
-def names() -> list[str]:
-    """The names of all decoders."""
-    return [str(info.name_for_extra) for info in decoders()]
-
-
-def find(chosen: str, checkpoint: Any) -> Any:
-    """The host's entry of the decoder that is chosen by name, or in a menu of the host, or belongs to a checkpoint's.
-
-    Raises:
-        PrismError: there is none, or the file that is named is no decoder.
-    """
-    known, menu = decoders(), getattr(loaded_model(), "decoder_file", "")
-    if chosen in ("", AUTO) and menu:
-        return sd_models.CheckpointInfo(menu)
-    if chosen not in ("", AUTO):
-        try:
-            info = models.find(chosen)
-        except UnknownName:
-            raise UnknownName("decoder", chosen, [one.name_for_extra for one in known]) from None
-        if not is_decoder(str(info.filename)):
-            raise PrismError(f"{info.name_for_extra} holds no stage B; choose a decoder: {_listed(known)}")
-        return info
-    by_path = {str(info.filename): info for info in known}
-    paired = formats.pair(str(checkpoint.filename), list(by_path)) if checkpoint else None
-    if paired is None:
-        raise PrismError(
-            f"No decoder belongs to {checkpoint.name_for_extra if checkpoint else 'these latents'}: put its file of "
-            f"stage B beside it, or choose one in the panel. Known: {_listed(known)}"
-        )
-    return by_path[str(paired)]
-
-
-def named(values: Mapping[str, Value], checkpoint: Any) -> dict[str, Value]:
-    """With the decoder's title for its name, and a seed for random noise; no decoder is told when one is needed."""
-    values = dict(values)
-    if values["seed_mode"] == RANDOM:
-        values |= {"seed_mode": FIXED, "seed": random.randint(0, LARGEST_SEED)}
-    with suppress(PrismError):
-        values["decoder"] = models.title(str(find(str(values["decoder"]), checkpoint).name_for_extra))
-    return values
-
-
-def _listed(known: Sequence[Any]) -> str:
-    return ", ".join(str(one.name_for_extra) for one in known) or "none"
-
-
-def checkpoint_of(name: str) -> Any:
-    """The host's entry of a checkpoint; None if it has none of this name."""
-    try:
-        return models.find(name)
-    except UnknownName:
-        return None
-
-
-# --- decoding ----------------------------------------------------------------------------------------------------
 
 
 class Decoding:

@@ -25,7 +25,8 @@ from ...settings import CASCADE
 from .. import access, checkpoints, routes
 from ..routes import TEXT, Refused, Route, answered, body_of, fields_of, problem
 from ..webui import loaded_model
-from . import again, decoding
+from . import again, decoders
+from .decoding import decoding
 from .job import own_compression
 from .latents import read
 from .previews import is_cascade
@@ -73,16 +74,16 @@ def loaded() -> dict[str, Any]:
         "cascade": file is not None,
         "decoder": "",
         "missing": "",
-        "loads": decoding.decoding.loaded,
+        "loads": decoding.loaded,
         "vision": file is not None and "vision" in file.parts,
     }
     if file is not None:
         found["compression"] = own_compression(info)
         try:
-            found["decoder"] = decoding.find("", info).name_for_extra
+            found["decoder"] = decoders.find("", info).name_for_extra
         except PrismError as error:
             found["missing"] = str(error)
-    return found | {"decoders": decoding.names(), "kept": {tab: _count(tab) for tab in TABS}}
+    return found | {"decoders": decoders.names(), "kept": {tab: _count(tab) for tab in TABS}}
 
 
 def _chosen() -> tuple[Any, formats.CascadeFile | None]:

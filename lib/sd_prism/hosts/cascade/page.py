@@ -10,7 +10,7 @@ from modules import ui_common
 
 from ...panels import cascade as panel
 from .. import checkpoints, controls, presets
-from . import again, decoding
+from . import again, decoders
 from .latents import read
 from .pictures import pictures
 
@@ -22,7 +22,7 @@ class Host:
     """See `panels.cascade.Host`."""
 
     def decoders(self) -> list[str]:
-        return decoding.names()
+        return decoders.names()
 
     def refresh(self) -> None:
         checkpoints.refresh()

@@ -22,7 +22,8 @@ from ...settings.cascade import COMPRESSION
 from ..undo import around, undo
 from ..webui import PanelHost, loaded_model
 from . import advice, again, guiding, http, loading, page
-from .decoding import HOST_FACTOR, decoding, named
+from .decoders import named
+from .decoding import HOST_FACTOR, decoding
 from .job import DEFAULTS, CascadeJob, own
 from .pictures import pictures
 from .previews import is_cascade
