@@ -261,12 +261,16 @@ def load(
     """
     from .weights import fill, read
 
-    found = _inspected(path).part(part)
-    network = found.network()
-    problems = found.problems()
+    found = sound(_inspected(path).part(part))
+    return fill(found.network(), read(found.sources, dtype, device))
+
+
+def sound(part: Part) -> Part:
+    """The part; raises PrismError where weights are missing, unknown or of another shape."""
+    problems = part.problems()
     if problems:
-        raise PrismError(f"{found.files[0].name} cannot be loaded. {problems}. Download it again, or take another file")
-    return fill(network, read(found.sources, dtype, device))
+        raise PrismError(f"{part.files[0].name} cannot be loaded. {problems}. Download it again, or take another file")
+    return part
 
 
 def pair(main: str | Path, candidates: Sequence[Given]) -> Given | None:
