@@ -143,6 +143,11 @@ def _filled(network: nn.Module, part: Part, dtype: torch.dtype | None, renamed: 
 # --- sampling ----------------------------------------------------------------------------------------------------
 
 
+def noise(shape: Sequence[int], device: str | torch.device, generator: Any) -> Tensor:
+    """Noise in float32, which is the same in every format of the network."""
+    return randn_tensor(tuple(shape), generator=generator, device=torch.device(device), dtype=torch.float32)
+
+
 class Scheduler(DDPMWuerstchenScheduler):
     """A sampler on noise levels of `schedule`, which tells the network what Cascade's schedule says of them.
 
@@ -173,9 +178,8 @@ class Scheduler(DDPMWuerstchenScheduler):
         return float(self.timesteps[self._at])
 
     def noise(self, shape: Sequence[int], device: str | torch.device, generator: Any = None) -> Tensor:
-        """The next noise, in float32."""
-        own = list(self.generators) if self.generators is not None else generator
-        return randn_tensor(tuple(shape), generator=own, device=torch.device(device), dtype=torch.float32)
+        """The next noise, in float32; `generator` is the pipeline's."""
+        return noise(shape, device, generator if self.generators is None else list(self.generators))
 
     def step(
         self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Any = None, return_dict: bool = True

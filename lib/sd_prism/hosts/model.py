@@ -16,7 +16,7 @@ from torch import Tensor, nn
 PARTS = "_prism_parts"
 TEXTS = ("text_encoder", "text_encoder_2")
 SD2_WIDTH = 1024  # of its text encoder's states
-NETWORKS = ("unet", "transformer", "prior_prior")  # what pipelines call the network that samples
+NETWORKS = ("unet", "transformer", "prior_prior", "prior")  # what pipelines call the network that samples
 
 
 def patchers(model: Any) -> Any:
@@ -81,7 +81,9 @@ def unet(model: Any) -> nn.Module:
         return dict(model.items())["unet"]
     pipe = pipeline(model)
     if pipe is not None:
-        network: nn.Module = next(one for name in NETWORKS if (one := getattr(pipe, name, None)) is not None)
+        pipes = pipe, getattr(pipe, "prior_pipe", None)
+        found_in = (getattr(one, name, None) for one in pipes for name in NETWORKS)
+        network: nn.Module = next(one for one in found_in if one is not None)
         return network
     held = patchers(model)
     found: nn.Module = held.unet.model.diffusion_model if held else model.model.diffusion_model

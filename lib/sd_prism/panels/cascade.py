@@ -6,7 +6,7 @@ The page's script writes the line of sizes and tells whether a Cascade checkpoin
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -33,8 +33,8 @@ ABSENT = (
     "AUTOMATIC1111, Forge and reForge draw with it."
 )
 OWN = (
-    "This webui draws Stable Cascade with a pipeline of its own, which this panel cannot reach: use the webui's own "
-    "settings, or Prism's studio, AUTOMATIC1111 or Forge."
+    "This webui draws Stable Cascade with a pipeline of its own, which has no place for image prompts, img2img, "
+    "pictures without stage B, and decoding again; presets leave its own sampler, steps and CFG alone."
 )
 OF_THE_HOST = ("sampling", "scheduler", "steps", "cfg_scale", "gallery", "generation_info", "html_info")
 
@@ -68,9 +68,9 @@ class Drawn:
     """The panel's components; those of the webui are connected when they are there, too."""
 
     made: dict[str, Any]
-    again: Any
-    file: Any
-    said: Any
+    again: Any = None
+    file: Any = None
+    said: Any = None
 
     @property
     def components(self) -> list[Any]:
@@ -78,18 +78,19 @@ class Drawn:
         return [self.made[name] for name in CASCADE.names]
 
 
-def build(elem_id: ElemId, store: Callable[[], Store], host: Host) -> Drawn:
-    """Draws the panel."""
-    made: dict[str, Any] = {}
+def build(elem_id: ElemId, store: Callable[[], Store], host: Host, lacking: Container[str] = ()) -> Drawn:
+    """Draws the panel; where settings are lacking in the webui, these are unseen, and so is what goes with them."""
+    drawn = Drawn({})
+    made = drawn.made
 
     def rows(*parts: tuple[str, ...]) -> None:
         for names in parts:
             with gr.Row(elem_classes=["prism"]):
                 for name in names:
-                    made[name] = _control(name, elem_id)
+                    made[name] = _control(name, elem_id, visible=name not in lacking)
 
     with gr.Accordion(CASCADE.title, open=False, elem_id=elem_id("panel")):
-        gr.HTML('<div class="prism-cascade" role="status"></div>')
+        gr.HTML(f"<p>{OWN}</p>" if lacking else '<div class="prism-cascade" role="status"></div>')
         with gr.Row(elem_classes=["prism"]):
             presets = Presets(CASCADE, elem_id, store)
             made["preset"] = presets.menu
@@ -98,26 +99,33 @@ def build(elem_id: ElemId, store: Callable[[], Store], host: Host) -> Drawn:
             made["decoder"] = _decoders(elem_id, host)
             refresh = tool_button("\U0001f504", elem_id("refresh"))
         rows(*IN_SIGHT)
-        again = gr.Button("Decode again", elem_id=elem_id("again"))
-        with gr.Column(elem_id=elem_id("told")):  # gradio 3 writes the id of an HTML component twice
-            said = gr.HTML("")
+        if not lacking:
+            _again(drawn, elem_id)
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
             rows(*ADVANCED)
-            with gr.Row(elem_classes=["prism"]):
+            with gr.Row(elem_classes=["prism"], visible=not lacking):
                 made["save_latents"] = _control("save_latents", elem_id)
-                file = gr.File(
-                    label="Latents to decode", file_types=[".safetensors"], height=DROP, elem_id=elem_id("latents")
+                drawn.file = unsaved(
+                    gr.File(
+                        label="Latents to decode", file_types=[".safetensors"], height=DROP, elem_id=elem_id("latents")
+                    )
                 )
-        _image_prompt(made, elem_id, host)
+        _image_prompt(made, elem_id, host, visible=not lacking)
         presets.wire(made)
         looked = refresh.click(lambda: _looked(host), [], [made["decoder"]], show_progress="hidden")
         looked.then(None, [], [], **{JS: "() => globalThis.prismCascadeAsk?.()"})
-    return Drawn(made, again, unsaved(file), said)
+    return drawn
 
 
-def _image_prompt(made: dict[str, Any], elem_id: ElemId, host: Host) -> None:
+def _again(drawn: Drawn, elem_id: ElemId) -> None:
+    drawn.again = gr.Button("Decode again", elem_id=elem_id("again"))
+    with gr.Column(elem_id=elem_id("told")):  # gradio 3 writes the id of an HTML component twice
+        drawn.said = gr.HTML("")
+
+
+def _image_prompt(made: dict[str, Any], elem_id: ElemId, host: Host, visible: bool) -> None:
     """Chosen files are named in the text, which is what counts and what a paste fills."""
-    with gr.Accordion("Image prompt", open=False, elem_id=elem_id("image_prompt")):
+    with gr.Accordion("Image prompt", open=False, elem_id=elem_id("image_prompt"), visible=visible):
         gr.HTML('<div class="prism-cascade-blind" role="status"></div>')
         with gr.Column(elem_id=elem_id("seen")):
             said = gr.HTML("")
@@ -143,11 +151,11 @@ def _image_prompt(made: dict[str, Any], elem_id: ElemId, host: Host) -> None:
     unsaved(files).change(named, [files], [made["images"], said], show_progress="hidden")
 
 
-def _control(name: str, elem_id: ElemId) -> Any:
+def _control(name: str, elem_id: ElemId, **more: Any) -> Any:
     one = CASCADE[name]
     if name == "seed":
-        return gr.Number(0, label=one.label, precision=0, elem_id=elem_id(name))
-    return control(one, elem_id)
+        return gr.Number(0, label=one.label, precision=0, elem_id=elem_id(name), **more)
+    return control(one, elem_id, **more)
 
 
 def _decoders(elem_id: ElemId, host: Host) -> Any:

@@ -1,4 +1,4 @@
-"""Which panel a webui gets: the one that draws, or where it cannot, one that says why."""
+"""Which panel a webui gets: that of a pipeline of its own, the one that draws all itself, or one that says why not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ KINDS, CASCADE = "huggingface_guess.model_list", "Stable_Cascade_C"
 
 
 def able() -> bool:
-    """Whether the webui takes our models: not one of pipelines, nor one whose kinds of models have lost Cascade."""
+    """Whether the webui takes our models: not one whose kinds of models have lost Cascade."""
     kinds = sys.modules.get(KINDS)
-    return not pipelines.used() and (kinds is None or hasattr(kinds, CASCADE))
+    return kinds is None or hasattr(kinds, CASCADE)
 
 
-if able():
-    from . import panel
+if pipelines.used():
+    from . import native as panel
+elif able():
+    from . import panel  # type: ignore[no-redef]
 else:
     from . import elsewhere as panel  # type: ignore[no-redef]
 

@@ -1,13 +1,13 @@
-""" "Prism Cascade" in a webui that has a Cascade of its own, or none that this one could be: a line that says so."""
+""" "Prism Cascade" in a webui that has no kind of model that Cascade could be: a line that says so."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...panels.cascade import ABSENT, OWN
+from ...panels.cascade import ABSENT
 from ...panels.compat import unavailable
 from ...settings import CASCADE
-from .. import options, pipelines
+from .. import options
 
 
 def register() -> None:
@@ -19,7 +19,7 @@ def watch(script: Any) -> None:
 
 
 def ui(script: Any) -> list[Any]:
-    return unavailable(CASCADE.title, script.elem_id("panel"), OWN if pipelines.used() else ABSENT)
+    return unavailable(CASCADE.title, script.elem_id("panel"), ABSENT)
 
 
 def passed(*given: Any) -> None:

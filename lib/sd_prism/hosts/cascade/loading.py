@@ -18,6 +18,7 @@ from ...errors import PrismError
 from ..undo import around, undo
 from ..webui import loaded_model
 from . import lora, previews
+from .checking import NEEDED, checked, role
 from .decoding import decoding
 from .pictures import pictures
 
@@ -26,13 +27,12 @@ FILE = "prism.cascade.file"  # among the host's tensors: where they came from
 ENCODER = "effnet_encoder.safetensors"  # the official name of the picture encoder's file
 VISION = "image_encoder/model.safetensors"
 HINTS = {
-    "decoder": "the panel Prism Cascade offers it as decoder",
     "stage_a": "this file belongs into the folder models/VAE, and is chosen in the menu of VAEs",
     "effnet": f"this file is read when it lies beside the main file as {ENCODER}",
     "previewer": "this file is read when it lies beside the main file as previewer.safetensors",
 }
 ASKED, LOADER, SHELL = "guess_model_config_from_state_dict", "forge_loader", "load_model_for_a1111"
-NEEDED, OFFERED = ("stage_c", "text"), ("effnet", "previewer")
+OFFERED = "effnet", "previewer"
 SPARE = 2 * 2**30  # bytes that sampling needs beside the weights
 
 
@@ -138,27 +138,9 @@ def _is_cascade(state_dict: dict[str, Any], filename: str) -> bool:
     return bool(role(filename))
 
 
-def role(path: str) -> str:
-    """What a file is of Stable Cascade; "" for any other."""
-    try:
-        return formats.inspect(path).role
-    except PrismError:
-        return ""
-
-
 def _checked(path: Path) -> formats.CascadeFile:
-    """A main file; raises PrismError for one that is no checkpoint by itself, and where Cascade cannot run."""
-    file = formats.inspect(path)
-    if file.role != "main":
-        what = "the decoder" if file.role == "decoder" else formats.TITLES[file.role]
-        hint = HINTS.get(file.role, "")
-        raise PrismError(
-            f"{path.name} is {what} of Stable Cascade; choose its main file, which has stage C, as checkpoint"
-            f"{hint and f'; {hint}'}"
-        )
-    problems = [text for part in NEEDED if (text := file.part(part).problems())]
-    if problems:
-        raise PrismError(f"{path.name} cannot be loaded. {' '.join(problems)}. Download it again, or take another file")
+    """See `checked`; refused as well where Cascade cannot run."""
+    file = checked(path, HINTS)
     if shared.cmd_opts.lowvram:
         raise PrismError("Stable Cascade cannot run with --lowvram; start the webui with --medvram")
     return file

@@ -5,7 +5,7 @@ The model's class loads and samples, see `model`. With any other model in use ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -17,14 +17,15 @@ from torch import Tensor
 from ...errors import PrismError
 from ...panels.cascade import ABSENT
 from ...panels.compat import unavailable
-from ...settings import CASCADE, Field, Value
+from ...settings import CASCADE, Value
 from ...settings.cascade import COMPRESSION
 from ..undo import around, undo
-from ..webui import PanelHost, loaded_model
+from ..webui import loaded_model
 from . import advice, again, guiding, http, loading, page
 from .decoders import named
 from .decoding import HOST_FACTOR, decoding
 from .job import DEFAULTS, CascadeJob, own
+from .panel_host import CascadePanel
 from .pictures import pictures
 from .previews import is_cascade
 
@@ -33,33 +34,14 @@ SAME_CHECKPOINT = (None, "", "Use same checkpoint")
 ENCODER_HINT = f"put {loading.ENCODER} beside it and load it again"
 
 
-class CascadeHost(PanelHost):
-    """The decoder is written into the infotext by its file, and random noise by its seed."""
-
-    cost = 0.3  # an axis of the decoder's file changes less often than one of seeds
-
-    def paste_fields(self, components: Sequence[Any]) -> list[tuple[Any, Callable[[dict[str, Any]], Any]]]:
-        """A picture without our key says nothing of a decoder, so the panel stays as it is."""
-
-        def reader(name: str) -> Callable[[dict[str, Any]], Value | None]:
-            return lambda params: self.pasted(params)[name] if self.panel.title in params else None
-
-        return [(component, reader(name)) for name, component in zip(self.panel.names, components)]
+class CascadeHost(CascadePanel):
+    """Settings in the form that the job has them in."""
 
     def _values(self, p: Any, args: Sequence[object], family: str | None) -> dict[str, Value]:
         info = shared.sd_model.sd_checkpoint_info
         values = own(named(super()._values(p, args, family), info), info)
         values["images"] = image_prompt(str(values["images"]), float(values["image_strength"]))
         return {**values, "preset": CASCADE.preset_of(values)}
-
-    def arguments(self, p: Any, args: Sequence[object]) -> Sequence[object]:
-        """A list of pictures is a text with blanks between them."""
-        if not args or not isinstance(args[0], Mapping) or not isinstance(args[0].get("images"), list):
-            return args
-        return [{**args[0], "images": " ".join(map(str, args[0]["images"]))}]
-
-    def choices(self, one: Field) -> Callable[[], list[str]] | None:
-        return page.host.decoders if one.name == "decoder" else super().choices(one)
 
 
 host = CascadeHost(CASCADE)
