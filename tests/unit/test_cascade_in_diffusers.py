@@ -17,7 +17,7 @@ from sd_prism.studio.tokens import Vocabulary
 from unit import cascade_files as files
 
 pytest.importorskip("diffusers")
-from sd_prism.cascade import in_diffusers
+from sd_prism.hosts.cascade import in_diffusers
 
 SMALL = {"image": 12, "text": 40}
 

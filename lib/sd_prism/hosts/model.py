@@ -82,8 +82,9 @@ def unet(model: Any) -> nn.Module:
     pipe = pipeline(model)
     if pipe is not None:
         pipes = pipe, getattr(pipe, "prior_pipe", None)
-        found_in = (getattr(one, name, None) for one in pipes for name in NETWORKS)
-        network: nn.Module = next(one for one in found_in if one is not None)
+        parts = (getattr(one, name, None) for one in pipes for name in NETWORKS)
+        # a part that was taken out is still in the configuration, as the two names of its class
+        network: nn.Module = next(one for one in parts if one is not None and not isinstance(one, (list, tuple)))
         return network
     held = patchers(model)
     found: nn.Module = held.unet.model.diffusion_model if held else model.model.diffusion_model

@@ -33,8 +33,8 @@ ABSENT = (
     "AUTOMATIC1111, Forge and reForge draw with it."
 )
 OWN = (
-    "This webui draws Stable Cascade with a pipeline of its own, which has no place for image prompts, img2img, "
-    "pictures without stage B, and decoding again; presets leave its own sampler, steps and CFG alone."
+    "This webui draws Stable Cascade with a pipeline of its own, which has no place for image prompts, img2img, hires "
+    "fix, previews in place of pictures, and decoding again; presets leave its own sampler, steps and CFG alone."
 )
 OF_THE_HOST = ("sampling", "scheduler", "steps", "cfg_scale", "gallery", "generation_info", "html_info")
 
@@ -90,7 +90,9 @@ def build(elem_id: ElemId, store: Callable[[], Store], host: Host, lacking: Cont
                     made[name] = _control(name, elem_id, visible=name not in lacking)
 
     with gr.Accordion(CASCADE.title, open=False, elem_id=elem_id("panel")):
-        gr.HTML(f"<p>{OWN}</p>" if lacking else '<div class="prism-cascade" role="status"></div>')
+        if lacking:
+            gr.HTML(f"<p>{OWN}</p>")
+        gr.HTML('<div class="prism-cascade" role="status"></div>')
         with gr.Row(elem_classes=["prism"]):
             presets = Presets(CASCADE, elem_id, store)
             made["preset"] = presets.menu

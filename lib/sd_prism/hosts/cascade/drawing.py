@@ -10,12 +10,12 @@ import torch
 from modules import devices, shared
 from torch import Tensor
 
-from ...cascade.in_diffusers import Scheduler, exact, noise
 from ...cascade.sampling import SAMPLERS
 from ...errors import PrismError
 from ...settings import Value
 from ...settings.cascade import AS_PICTURE, AUTO
 from . import decoders, imports
+from .in_diffusers import Scheduler, exact
 
 FACTOR_B, GRID = 4, 8  # pixels to a side of stage B's latents, and of its finest level
 OFFICIAL = ("DDPM", "Linear")  # Cascade's own sampler, the webui's default
@@ -24,12 +24,18 @@ SIGMAS = {"karras": "Karras", "exponential": "Exponential"}  # the webui's optio
 MISSING = object()
 
 
-def of_stage_c(sampler: str | None) -> tuple[str, str] | None:
-    """Prism's sampler and schedule for the webui's sampler; None for one that has no counterpart."""
+def of_stage_c(sampler: str | None) -> tuple[str, str]:
+    """Prism's sampler and schedule for the webui's sampler.
+
+    Raises:
+        PrismError: it has none; what the webui has under that name knows the noise levels of Stable Diffusion alone.
+    """
     if sampler == "Default":
         return OFFICIAL
     name = str(sampler).removesuffix(" SGM")
-    return (name, SIGMAS.get(shared.opts.schedulers_sigma, EVEN)) if name in SAMPLERS else None
+    if name not in SAMPLERS:
+        raise PrismError(f"{sampler} cannot draw Stable Cascade; choose Default, {', '.join(SAMPLERS)} as sampler")
+    return name, SIGMAS.get(shared.opts.schedulers_sigma, EVEN)
 
 
 @contextmanager
@@ -70,20 +76,17 @@ def _pass(stack: ExitStack, pipe: Any, p: Any, values: Mapping[str, Value], made
         if name in made:  # the webui has the pictures of a batch on the wrong axis
             made[name] = made[name].transpose(0, 1)
     made["callback_on_step_end"] = _interruptible
-    sampler, generators = of_stage_c(p.sampler_name), made.get("generator")
-    if sampler is not None:
-        scheduler = Scheduler(*sampler, float(values["shift_c"]))
-        stack.enter_context(put(pipe.prior_pipe, "scheduler", scheduler))
-        stack.enter_context(exact(pipe.prior_pipe.prior, pipe.prior_pipe, scheduler, float(values["rescale_c"])))
-    last = Scheduler(
-        str(values["sampler"]), str(values["schedule"]), float(values["shift_b"]), _seeded(generators, values)
-    )
+    first = Scheduler(*of_stage_c(p.sampler_name), float(values["shift_c"]))
+    stack.enter_context(put(pipe.prior_pipe, "scheduler", first))
+    stack.enter_context(exact(pipe.prior_pipe.prior, pipe.prior_pipe, first, float(values["rescale_c"])))
+    own = _seeded(made.get("generator"), values)
+    last = Scheduler(str(values["sampler"]), str(values["schedule"]), float(values["shift_b"]), own)
     stack.enter_context(put(pipe.decoder_pipe, "scheduler", last))
     stack.enter_context(exact(pipe.decoder, pipe.decoder_pipe, last, float(values["rescale"])))
-    factor = int(values["compression"])
-    stack.enter_context(put(pipe.prior_pipe, "prepare_latents", _latents_c(pipe, factor)))
-    size = made["height"] // FACTOR_B, made["width"] // FACTOR_B
-    stack.enter_context(put(pipe.decoder_pipe, "prepare_latents", _latents_b(pipe, last, size)))
+    noise_c = _noise_c(pipe, first, int(values["compression"]))
+    noise_b = _noise_b(pipe, last, (made["height"] // FACTOR_B, made["width"] // FACTOR_B))
+    stack.enter_context(put(pipe.prior_pipe, "prepare_latents", noise_c))
+    stack.enter_context(put(pipe.decoder_pipe, "prepare_latents", noise_b))
 
 
 def _decoder(stack: ExitStack, pipe: Any, values: Mapping[str, Value]) -> None:
@@ -129,28 +132,24 @@ def _seeded(generators: Any, values: Mapping[str, Value]) -> list[torch.Generato
     return [torch.Generator(one.device).manual_seed(seed) for one, seed in zip(generators, seeds)]
 
 
-def _latents_c(pipe: Any, factor: int) -> Callable[..., Tensor]:
-    """Noise of any size, in float32, where the pipeline's own would have been of sizes that stage B cannot take."""
+def _noise_c(pipe: Any, scheduler: Scheduler, factor: int) -> Callable[..., Tensor]:
+    """Noise for any size, where the pipeline's own would be of sizes that stage B cannot take."""
 
-    def latents(
-        count: int, height: int, width: int, each: int, dtype: Any, device: Any, generator: Any, *more: Any
-    ) -> Tensor:
-        scheduler = pipe.prior_pipe.scheduler
+    def noise(count: int, height: int, width: int, each: int, dtype: Any, device: Any, generator: Any, *more: Any):
         shape = (count * each, pipe.prior_pipe.prior.config.in_channels, height // factor, width // factor)
-        x = noise(shape, device, generator) * scheduler.init_noise_sigma
-        return x if isinstance(scheduler, Scheduler) else x.to(dtype)
+        return scheduler.noise(shape, device, generator) * scheduler.init_noise_sigma
 
-    return latents
+    return noise
 
 
-def _latents_b(pipe: Any, scheduler: Scheduler, size: tuple[int, int]) -> Callable[..., Tensor]:
-    """The same for stage B; in the size of the picture."""
+def _noise_b(pipe: Any, scheduler: Scheduler, size: tuple[int, int]) -> Callable[..., Tensor]:
+    """The same for stage B, whose pipeline would guess the size from stage C's latents."""
 
-    def latents(count: int, small: Tensor, each: int, dtype: Any, device: Any, generator: Any, *more: Any) -> Tensor:
+    def noise(count: int, small: Tensor, each: int, dtype: Any, device: Any, generator: Any, *more: Any) -> Tensor:
         shape = (len(small), pipe.decoder.config.in_channels, *size)
         return scheduler.noise(shape, device, generator) * scheduler.init_noise_sigma
 
-    return latents
+    return noise
 
 
 def _interruptible(pipe: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,18 @@ from typing import Any
 
 import torch
 from diffusers import DDPMWuerstchenScheduler, StableCascadeCombinedPipeline
-from modules import devices, model_stablecascade, prompt_parser_diffusers, sd_detect, sd_models, shared
+from modules import (
+    devices,
+    model_stablecascade,
+    prompt_parser_diffusers,
+    sd_detect,
+    sd_models,
+    sd_vae_stablecascade,
+    shared,
+)
 
-from ...cascade import formats, in_diffusers
+from ...cascade import formats
+from ...cascade.colours import colours
 from ...cascade.weights import chosen
 from ...errors import PrismError
 from ...merge.sources import identity
@@ -24,7 +33,7 @@ from ...miniatures.pack import save_tokenizer
 from ...settings.cascade import AUTO
 from ..undo import around
 from ..webui import loaded_model
-from . import decoders
+from . import decoders, in_diffusers
 from .checking import checked, role
 
 log = logging.getLogger("prism")
@@ -161,6 +170,18 @@ def _embedded(original: Callable[..., Any], pipe: Any, prompt: str = "", neg_pro
         texts = (provider.get_pooled_embeddings([text], device=devices.device) for text in (prompt, neg_prompt))
         pooled, negative_pooled = texts
     return states, pooled, negative, negative_pooled
+
+
+def set_previews(pipe: Any) -> None:
+    """Has the webui preview stage C of a file by what comes with it, where it would download a network for that."""
+    previews: Any = None  # with which the webui asks for its own
+    if is_cascade(pipe) and is_file(pipe):
+        file = formats.inspect(pipe.sd_checkpoint_info.filename)
+        previews = colours
+        if "previewer" in file.parts:
+            dtype = sd_vae_stablecascade.dtype
+            previews = formats.load(file, "previewer", dtype=dtype, device=devices.device)
+    sd_vae_stablecascade.preview_model = previews
 
 
 def in_use() -> Any:

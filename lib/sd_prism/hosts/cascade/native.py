@@ -10,15 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from modules import script_callbacks
 
 from ...errors import PrismError
 from ...panels import cascade as panels
 from ...settings import CASCADE, Value
-from .. import checkpoints, presets
+from ...settings.cascade import COMPRESSION
+from .. import checkpoints, presets, routes
+from ..merge.models import name_of
 from ..undo import around, undo
 from . import decoders, drawing, imports
-from .job import DEFAULTS, ERROR, own
+from .job import DEFAULTS, ERROR, own, own_compression
 from .panel_host import CascadePanel
 
 PASS = "cascade pass"
@@ -50,7 +54,8 @@ class NativeHost(CascadePanel):
 
     def tell_error(self, p: Any, text: str) -> None:
         """Writes it under the picture and into its infotext; the settings stay in force."""
-        p.extra_generation_params[ERROR] = text
+        before = p.extra_generation_params.get(ERROR)
+        p.extra_generation_params[ERROR] = f"{before}; {text}" if before else text
         self.remark(p, text)
 
 
@@ -76,7 +81,37 @@ class Page:
 def register() -> None:
     host.register()
     undo.enter(CASCADE.name, held())
-    script_callbacks.on_model_loaded(lambda model: drawing.kept.release())
+    script_callbacks.on_model_loaded(_loaded)
+    script_callbacks.on_app_started(lambda demo, app: add_routes(app))
+
+
+def add_routes(app: FastAPI) -> None:
+    """See `http`."""
+
+    def model() -> JSONResponse:
+        """Whether the loaded checkpoint is of Cascade, its decoder, and all decoders."""
+        return routes.answered(loaded)
+
+    routes.add(app, f"{routes.ROOT}/{CASCADE.name}", (routes.Route("model", model),))
+
+
+def loaded() -> dict[str, Any]:
+    """See `add_routes`; "" for a decoder that is not found, with the reason as "missing"."""
+    pipe = imports.in_use()
+    found: dict[str, Any] = {"cascade": pipe is not None, "decoder": "", "missing": "", "vision": True}
+    if pipe is not None:
+        info = pipe.sd_checkpoint_info
+        found["compression"] = own_compression(info) if imports.is_file(pipe) else COMPRESSION
+        try:
+            found["decoder"] = name_of(decoders.find("", info) if imports.is_file(pipe) else info)
+        except PrismError as error:
+            found["missing"] = str(error)
+    return found | {"decoders": decoders.names()}
+
+
+def _loaded(model: Any) -> None:
+    drawing.kept.release()
+    imports.set_previews(model)
 
 
 def held() -> ExitStack:
@@ -85,6 +120,7 @@ def held() -> ExitStack:
     from modules import processing_diffusers  # with which the webui loads its first model, which may be a file of ours
 
     stack.callback(drawing.kept.release)
+    stack.callback(imports.set_previews, None)
     stack.callback(undo.close, PASS)
     stack.enter_context(around(processing_diffusers, "set_pipeline_args", _pass))
     stack.enter_context(around(processing_diffusers, "process_diffusers", _batch))
@@ -109,13 +145,10 @@ def process(p: Any, args: Sequence[object]) -> None:
     if pipe is None or not (imports.is_file(pipe) or host.asks(p, args)):
         return
     host.begin(p, args)
-    if drawing.of_stage_c(p.sampler_name) is None:
-        host.tell_error(
-            p,
-            f"{p.sampler_name} draws stage C by noise levels of Stable Diffusion; choose Default, Euler a or DPM++ 2M",
-        )
     if getattr(p, "init_images", None):
         host.tell_error(p, "this webui's pipeline of Stable Cascade does not start from pictures; the prompt is drawn")
+    if getattr(p, "enable_hr", False):
+        host.tell_error(p, "this webui's pipeline of Stable Cascade has no hires fix; switch it off")
 
 
 def passed(*given: Any) -> None:

@@ -22,14 +22,14 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-from .config import TextConfig, UNetConfig
-from .formats import Part, sound
-from .guidance import Guidance
-from .sampling import SAMPLERS, Step
-from .schedule import Schedule, sigmas
-from .stage_a import SCALE, StageAConfig
-from .text import END, START
-from .weights import read
+from ...cascade.config import TextConfig, UNetConfig
+from ...cascade.formats import Part, sound
+from ...cascade.guidance import Guidance
+from ...cascade.sampling import SAMPLERS, Step
+from ...cascade.schedule import Schedule, sigmas
+from ...cascade.stage_a import SCALE, StageAConfig
+from ...cascade.text import END, START
+from ...cascade.weights import read
 
 BLOCKS = {"C": "SDCascadeResBlock", "T": "SDCascadeTimestepBlock", "A": "SDCascadeAttnBlock"}
 RENAMED = (
@@ -143,11 +143,6 @@ def _filled(network: nn.Module, part: Part, dtype: torch.dtype | None, renamed: 
 # --- sampling ----------------------------------------------------------------------------------------------------
 
 
-def noise(shape: Sequence[int], device: str | torch.device, generator: Any) -> Tensor:
-    """Noise in float32, which is the same in every format of the network."""
-    return randn_tensor(tuple(shape), generator=generator, device=torch.device(device), dtype=torch.float32)
-
-
 class Scheduler(DDPMWuerstchenScheduler):
     """A sampler on noise levels of `schedule`, which tells the network what Cascade's schedule says of them.
 
@@ -178,8 +173,9 @@ class Scheduler(DDPMWuerstchenScheduler):
         return float(self.timesteps[self._at])
 
     def noise(self, shape: Sequence[int], device: str | torch.device, generator: Any = None) -> Tensor:
-        """The next noise, in float32; `generator` is the pipeline's."""
-        return noise(shape, device, generator if self.generators is None else list(self.generators))
+        """The next noise, in float32 and so the same for all formats of a network; `generator` is the pipeline's."""
+        own = generator if self.generators is None else list(self.generators)
+        return randn_tensor(tuple(shape), generator=own, device=torch.device(device), dtype=torch.float32)
 
     def step(
         self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Any = None, return_dict: bool = True
