@@ -112,6 +112,8 @@ def furnish(host, place):
 @pytest.fixture(scope="module", autouse=True)
 def furniture(host):
     """With Cascade's files until the last test, and one of them chosen as checkpoint."""
+    if host.own_cascade:
+        pytest.skip("prompts, samplers and menus are those of this webui's own pipeline; see test_cascade_pipeline")
     place = host.data.parent / "checkpoints" if host.name != "studio" else host.data / "models" / "Stable-diffusion"
     files = furnish(host, place)
     for what in ("checkpoints", "loras", "vae"):

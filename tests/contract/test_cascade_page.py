@@ -33,6 +33,8 @@ STOP = """async () => {
 
 @pytest.fixture(scope="module", autouse=True)
 def files(host):
+    if host.own_cascade:
+        pytest.skip("this webui's own pipeline has no place for most of what the page has; see test_cascade_pipeline")
     yield from furnished(host)
 
 
