@@ -246,6 +246,8 @@ def parts():
     model, own = shared.sd_model, getattr(shared.sd_model, "forge_objects", None)
     if own is not None:
         return [own.unet.model.diffusion_model, own.vae.first_stage_model, own.clip.cond_stage_model]
+    if hasattr(model, "prior_pipe"):
+        return [model.prior_pipe.prior, model.vqgan, model.prior_pipe.text_encoder]
     if hasattr(model, "scheduler"):
         return [model.unet, model.vae, model.text_encoder]
     if not hasattr(model, "model"):  # a webui that loads none before the first job

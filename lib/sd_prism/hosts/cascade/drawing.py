@@ -73,7 +73,7 @@ def _pass(stack: ExitStack, pipe: Any, p: Any, values: Mapping[str, Value], made
     if min(made["width"], made["height"]) < smallest:
         raise PrismError(f"{made['width']}x{made['height']} is too small; this decoder makes sides from {smallest} on")
     for name in ("prompt_embeds_pooled", "negative_prompt_embeds_pooled"):
-        if name in made:  # the webui has the pictures of a batch on the wrong axis
+        if name in made and len(made[name]) == 1:  # the webui has the pictures of a batch on the second axis
             made[name] = made[name].transpose(0, 1)
     made["callback_on_step_end"] = _interruptible
     first = Scheduler(*of_stage_c(p.sampler_name), float(values["shift_c"]))

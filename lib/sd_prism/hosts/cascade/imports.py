@@ -67,8 +67,9 @@ def wrapped() -> ExitStack:
 
 def _reload(original: Callable[..., Any], sd_model: Any = None, info: Any = None, *args: Any, **kwargs: Any) -> Any:
     """The webui drops the loaded model before it looks at the next one, so a wrong file is refused here."""
-    found = info or sd_models.select_checkpoint(op=kwargs.get("op", "model"))
-    if found is not None and _is_ours(found.filename):
+    found, before = info or sd_models.select_checkpoint(op=kwargs.get("op", "model")), loaded_model()
+    is_new = before is None or found is None or before.sd_checkpoint_info.filename != found.filename
+    if found is not None and is_new and _is_ours(found.filename):
         try:
             checked(Path(found.filename))
         except PrismError as error:
@@ -90,7 +91,7 @@ def _combined(original: Callable[..., Any], info: Any, config: dict[str, Any]) -
     """The webui loads Cascade: by its pipeline's function for folders, unless names or its menu of UNets say more."""
     if not _is_ours(info.filename):
         return original(info, config)
-    if getattr(shared.opts, UNETS) != "None":
+    if getattr(shared.opts, UNETS, "None") != "None":
         log.warning("The menu of UNets does nothing for %s, which has its own stage C", info.name)
     nameless = copy.copy(info)
     nameless.name = ""
@@ -162,7 +163,9 @@ def read(path: str, precision: str) -> tuple[Any, Any]:
     return decoder, in_diffusers.stage_a(file.part("stage_a"), source[-1])
 
 
-def _embedded(original: Callable[..., Any], pipe: Any, prompt: str = "", neg_prompt: str = "", *args: Any, **kw: Any):
+def _embedded(
+    original: Callable[..., Any], pipe: Any, prompt: str = "", neg_prompt: str = "", *args: Any, **kw: Any
+) -> Any:
     """The webui leaves the pooled text out of encoders as narrow as Stable Diffusion's, such as a miniature's."""
     states, pooled, negative, negative_pooled = original(pipe, prompt, neg_prompt, *args, **kw)
     if pooled is None and is_cascade(pipe):
