@@ -90,6 +90,7 @@ GRID_LABELS = {
 }
 JOBS_OWN = "[Param] "  # before an axis that other webuis name without it
 CLIP_SKIP = "CLIP_stop_at_last_layers"
+SECOND_TEXTS = {"hr_prompt": "refiner_prompt", "hr_negative_prompt": "refiner_negative"}
 BACKEND_HIRES = {"hr_additional_modules": ["Use same choices"]}
 
 
@@ -138,6 +139,8 @@ class Host:
         self.broken = 500  # how it answers where a job breaks
         self.interrupted = 1  # pictures of an interrupted job of one
         self.misread: frozenset[str] = frozenset()  # rows that its own parser reads in another way, however written
+        self.hires_prompt = "Hires prompt"  # in its infotext
+        self.comments = True  # it cuts them out of prompts
         self.own_cascade = False  # it draws Cascade itself, in place of Prism
         self.binds = True  # it encodes prompts where tags can be bound
         self.reads_infotext = True
@@ -285,7 +288,8 @@ class PipelinesHost(Host):
     reload_seconds = START_SECONDS
 
     def ask(self, request: dict[str, Any]) -> httpx.Response:
-        """Clip skip is the job's own here, and the grid has another name."""
+        """Clip skip is the job's own here, and the grid and the prompts of a hires pass have other names."""
+        request = {SECOND_TEXTS.get(name, name): value for name, value in request.items()}
         options = dict(request.get("override_settings", {}))
         own = {"clip_skip": options.pop(CLIP_SKIP), "override_settings": options} if CLIP_SKIP in options else {}
         own |= {"script_name": THEIR_GRID} if request.get("script_name") == GRID else {}
@@ -373,7 +377,7 @@ def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, 
     (data / "config.json").write_text(json.dumps({**chosen, **exact, **quiet}), encoding="utf8")
     options = ["--port", str(port), "--data-dir", str(data), "--log", str(folder / "sdnext.log")]
     host = PipelinesHost(name, [*start, *PIPELINES_OPTIONS, *options, *args], port, cwd=path, folder=folder)
-    host.hires_apart = False
+    host.hires_apart, host.comments, host.hires_prompt = False, False, "Refiner prompt"
     host.misread, host.broken, host.interrupted = PIPELINES_MISREAD, 200, 0
     host.in_order, host.lacks, host.binds, host.schedules = False, PIPELINES_LACK, False, False
     host.upscaler, host.reads_infotext, host.own_cascade = PIPELINES_HIRES, False, True

@@ -99,6 +99,9 @@ class Probe(scripts.Script):
         batches.append({name: getattr(p, name, None) for name in names})
         data = p.network_data if hasattr(p, "network_data") else p.extra_network_data
         batches[-1]["extra_network_data"] = sorted(data)
+        if SD_NEXT:
+            batches[-1]["hr_prompts"] = [p.refiner_prompt or text for text in p.prompts]
+            batches[-1]["hr_negative_prompts"] = [p.refiner_negative or text for text in p.negative_prompts]
         note("process_batch", p, *args, **kwargs)
 
     def postprocess(self, p, processed, *args):

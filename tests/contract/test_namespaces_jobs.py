@@ -9,7 +9,19 @@ import time
 
 import pytest
 from contract.hosts import STYLE
-from contract.jobs import AS_WRITTEN, HIRES, JOB, PROBE_TITLE, batches, inpainting, namespaces, tagged, told, unescaped
+from contract.jobs import (
+    AS_WRITTEN,
+    HIRES,
+    JOB,
+    PROBE_TITLE,
+    batches,
+    difference,
+    inpainting,
+    namespaces,
+    tagged,
+    told,
+    unescaped,
+)
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from sd_prism.panels.namespaces import UNBOUND
@@ -122,8 +134,9 @@ def test_every_prompt_of_a_batch_is_rendered_in_its_place(host):
     made, seen = tagged(host, SOTE, **fields), batches(host, SOTE, **fields)
     assert [one["prompts"] for one in seen] == [["best quality"] * 2] * 2
     assert len(made) == 4 and all(one.infotext.startswith("quality:best\n") and has_key(one) for one in made)
-    alone = [tagged(host, SOTE, prompt="quality:best", seed=seed)[0].pixels for seed in (1, 2, 3, 4)]
-    assert pixels(made)[::2] == alone[::2]
+    alone = [tagged(host, SOTE, prompt="quality:best", seed=seed)[0] for seed in (1, 2, 3, 4)]
+    # pictures side by side in one batch differ from single ones by rounding
+    assert max(map(difference, made, alone)) <= 2
 
 
 def test_a_list_of_prompts_and_the_prompt_matrix_are_rendered_one_by_one(host):
@@ -146,14 +159,20 @@ def test_the_hires_pass_has_its_prompt_rendered_and_its_infotext_kept(host, own)
     assert batch["prompts"] == ["best quality"]
     assert batch["hr_prompts"] == ["worst quality" if own else "best quality"]
     (made,) = tagged(host, SOTE, **fields)
-    assert made.infotext.startswith("quality:best\n") and ('Hires prompt: "quality:worst"' in made.infotext) == bool(
-        own
-    )
+    assert made.infotext.startswith("quality:best\n")
+    assert (f'{host.hires_prompt}: "quality:worst"' in made.infotext) == bool(own)
 
 
 def test_a_hires_prompt_may_be_all_that_has_tags(host):
     (made,) = tagged(host, SOTE, **HIRES_LATENT, hr_prompt="quality:best")
     assert has_key(made)
+
+
+def test_wrong_senses_of_a_hires_prompt_join_its_negative_prompt(host):
+    fields = {"batch_size": 2, "hr_prompt": "species:seal", "negative_prompt": "blurry"}
+    (batch,) = batches(host, {**AS_WRITTEN, "anti": True}, **HIRES_LATENT, **fields)
+    assert batch["negative_prompts"] == ["blurry"] * 2
+    assert all("blurry" in text and "singer" in text for text in batch["hr_negative_prompts"])
 
 
 def test_tags_in_styles_are_rendered(host):
@@ -165,6 +184,8 @@ def test_tags_in_styles_are_rendered(host):
 
 
 def test_comments_are_cut_outside_of_quoted_values_only(host):
+    if not host.comments:
+        pytest.skip("this webui's prompts have no comments")
     prompt = 'title:"x-men #600 // 2", a fish # and no dog'
     (made,) = tagged(host, AS_WRITTEN, prompt=prompt)
     assert 'title:"x-men #600 // 2", a fish' in made.infotext and "dog" not in made.infotext
@@ -279,7 +300,7 @@ def test_real_parameters_and_keys_without_a_tag_stay_parameters(host):
     assert [str(params[name]) for name in ("Prompt", "Steps", "Size-1")] == ["species:seal", "20", "64"]
     assert str(pasted(host, "a cat\nSteps: 20, rating: safe, species: seal")["Steps"]) == "20"
     assert pasted(host, "a cat\nrating: safe, Sampler: Euler, species: seal")["Sampler"] == "Euler"
-    assert pasted(host, "Size: 64x48, Seed: 5, CFG scale: 3")["Size-2"] == "48"
+    assert str(pasted(host, "a cat\nSize: 64x48, Seed: 5, CFG scale: 3")["Size-2"]) == "48"
     assert pasted(host, "tone: warm, mood: calm, hat: red")["mood"] == "calm"
 
 
@@ -295,7 +316,7 @@ def test_dialects_and_values_are_axes_of_the_grid(host):
         "X type": axes.index(labels["dialect"]),
         "Y type": axes.index(labels["replace"]),
         "Z type": axes.index(labels["strength"]),
-        "Y values": 'species:dog, "species:cat, quality:worst"',
+        "Y values": 'species:dog,"species:cat, quality:worst"',
         "Z values": "species=1.2",
         "Include Sub Images": True,
         "Include Sub Grids": False,

@@ -145,7 +145,9 @@ def hires_given(p: Any, batch: slice) -> tuple[list[str], list[str]]:
         return [], []
     if hasattr(p, PARSE):
         return p.all_hr_prompts[batch], p.all_hr_negative_prompts[batch]
-    return ([p.refiner_prompt], [p.refiner_negative]) if p.refiner_prompt or p.refiner_negative else ([], [])
+    if not (p.refiner_prompt or p.refiner_negative):
+        return [], []
+    return [p.refiner_prompt or one for one in p.prompts], [p.refiner_negative or one for one in p.negative_prompts]
 
 
 def render_hires(p: Any, batch: slice, pairs: Sequence[Rendered]) -> None:
