@@ -142,7 +142,6 @@ class Host:
         self.hires_prompt = "Hires prompt"  # in its infotext
         self.comments = True  # it cuts them out of prompts
         self.own_cascade = False  # it draws Cascade itself, in place of Prism
-        self.binds = True  # it encodes prompts where tags can be bound
         self.reads_infotext = True
         self.in_order = True  # it calls every hook as A1111 does
         self.noise = 0  # of 255: how far an img2img picture is from itself
@@ -379,7 +378,7 @@ def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, 
     host = PipelinesHost(name, [*start, *PIPELINES_OPTIONS, *options, *args], port, cwd=path, folder=folder)
     host.hires_apart, host.comments, host.hires_prompt = False, False, "Refiner prompt"
     host.misread, host.broken, host.interrupted = PIPELINES_MISREAD, 200, 0
-    host.in_order, host.lacks, host.binds, host.schedules = False, PIPELINES_LACK, False, False
+    host.in_order, host.lacks, host.schedules = False, PIPELINES_LACK, False
     host.upscaler, host.reads_infotext, host.own_cascade = PIPELINES_HIRES, False, True
     return host
 

@@ -274,7 +274,12 @@ seen = []  # every cond that a cache has held: kept, so that no other takes its 
 
 
 def conds():
-    """What the caches of positive and negative conds hold, first pass and hires, as numbers in order of appearance."""
+    """What the caches of positive and negative conds hold, first pass and hires, as numbers in order of appearance.
+
+    Nothing where a host has no such caches.
+    """
+    if SD_NEXT:
+        return []
     first, second = processing.StableDiffusionProcessing, processing.StableDiffusionProcessingTxt2Img
     held = [cache[1] for cache in (first.cached_c, first.cached_uc, second.cached_hr_c, second.cached_hr_uc)]
     seen.extend(one for one in held if not any(one is other for other in seen))

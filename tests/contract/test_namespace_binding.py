@@ -34,6 +34,13 @@ def test_binding_changes_the_picture_and_strength_zero_does_not(host):
     assert pixels(host, "1", "0@0 0@1") == plain and pixels(host, "1", "0.3") == pixels(host, "0.3")
 
 
+def test_strength_may_change_over_the_steps(host):
+    first, half = (pixels(host, bind, steps=1) for bind in ("1", "0.5"))
+    assert pixels(host, "1", "1@0 0@1", steps=1) == first and pixels(host, "1", "0.5@0 1@1", steps=1) == half
+    made = [pixels(host, "1", schedule, steps=2)[0] for schedule in ("1", "0", "1@0 1@0.4 0@0.5", "0@0 0@0.4 1@0.5")]
+    assert len(set(made)) == 4
+
+
 def test_a_tag_alone_is_what_it_is_alone(host):
     alone = {"prompt": "species:seal", "negative_prompt": ""}
     assert pixels(host, "1", **alone) == pixels(host, "", **alone)
@@ -57,7 +64,7 @@ def test_a_job_that_broke_leaves_no_binding_behind(host):
     plain, whole = pixels(host, ""), pixels(host, "1")
     broken = bound("1")
     broken["alwayson_scripts"] |= {PROBE_TITLE: {"args": ["break the job"]}}
-    assert host.ask(broken).status_code == 500
+    assert host.ask(broken).status_code == host.broken
     assert pixels(host, "") == plain and pixels(host, "1") == whole
 
 
@@ -71,7 +78,10 @@ def test_an_infotext_gives_the_bound_picture_back(host):
 
 def conds(host, *args, **fields):
     host.draw(bound(*args, **fields))
-    return host.get("/contract/conds")
+    found = host.get("/contract/conds")
+    if not found:
+        pytest.skip("this webui has one cache, of the conds of whole passes")
+    return found
 
 
 SAME, OWN = HIRES, {**HIRES, "hr_prompt": "a wax species:bat, snow", "hr_negative_prompt": "wax"}
@@ -143,6 +153,8 @@ JOBS = {
 
 @pytest.mark.parametrize("fields", JOBS.values(), ids=JOBS)
 def test_the_studio_and_a_webui_bind_alike(studio, webui, fields):
+    if not webui.schedules:
+        pytest.skip("this webui's samplers, noise and emphasis are its own, with and without Prism")
     given = {name: value for name, value in fields.items() if name not in ("schedule", "skip")}
     # a webui restores only settings that were once saved, so every job says its own
     given["override_settings"] = {"CLIP_stop_at_last_layers": fields.get("skip", 1)}
@@ -164,6 +176,8 @@ def look_for_embeddings(host):
 @pytest.fixture
 def word(host):
     """An embedding of two vectors with this name."""
+    if "/sdapi/v1/refresh-embeddings" not in host.get("/openapi.json")["paths"]:
+        pytest.skip("this webui loads embeddings with the model")
     (table,) = (tensor for name, tensor in load_file(MINI_V1).items() if name.endswith("token_embedding.weight"))
     folder = host.data / "embeddings"
     folder.mkdir(exist_ok=True)

@@ -24,7 +24,6 @@ from contract.jobs import (
 )
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from sd_prism.panels.namespaces import UNBOUND
 from sd_prism.settings import NAMESPACES
 
 NAME = NAMESPACES.title.lower()
@@ -49,10 +48,6 @@ def test_the_script_is_listed_once_with_its_declaration_in_its_order(host):
     (info,) = [one for one in host.get("/sdapi/v1/script-info") if one["name"] == NAME and not one["is_img2img"]]
     assert [one["label"] for one in info["args"]] == [field.label for field in NAMESPACES.fields]
     assert [one["value"] for one in info["args"]] == [field.default for field in NAMESPACES.fields]
-
-
-def test_the_panel_says_where_tags_cannot_be_bound(host):
-    assert (UNBOUND in json.dumps(host.get("/config"))) is not host.binds
 
 
 @pytest.mark.parametrize("prompt", [JOB["prompt"], TAGS], ids=["plain", "tags"])

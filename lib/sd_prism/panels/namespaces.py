@@ -14,7 +14,6 @@ from .controls import ElemId, control
 from .presets import Presets
 
 ADVANCED = ("anti", "show_rendered"), ("order",), ("bind", "bind_schedule"), ("window", "isolate"), ("replace", "sets")
-UNBOUND = "Tags are not bound in this webui, which encodes prompts in its own way; all else is rendered as asked."
 
 
 def build(
@@ -22,12 +21,10 @@ def build(
     store: Callable[[], Store],
     loaded: Callable[..., None],
     moved: Callable[..., None],
-    binds: bool = True,
 ) -> list[Any]:
     """Draws the panel; the components in the order of the declaration.
 
-    `loaded` hears all their values when a page opens, `moved` at any change. A line says where
-    the webui cannot bind.
+    `loaded` hears all their values when a page opens, `moved` at any change.
     """
     made: dict[str, Any] = {}
     with switch(NAMESPACES.title, elem_id("panel")) as made["enabled"]:
@@ -40,8 +37,6 @@ def build(
             made["strength"] = control(NAMESPACES["strength"], elem_id)
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
             for names in ADVANCED:
-                if "bind" in names and not binds:
-                    gr.HTML(f"<p>{UNBOUND}</p>")
                 with gr.Row(elem_classes=["prism"]):
                     for name in names:
                         made[name] = control(NAMESPACES[name], elem_id)

@@ -1,4 +1,4 @@
-"""Bound tags in a webui of the A1111 family: what `namespaces.binding` does, around the conds of one batch.
+"""Bound tags in a webui: what `namespaces.binding` does, around the conds of one batch. For pipelines see `embeds`.
 
 The place is `p.get_conds_with_caching`, replaced on `p` alone: every cond of a batch comes through it, those of the
 hires pass, of a hires checkpoint and of a refiner too, and it has the model that is live at that moment. The model's
@@ -14,8 +14,10 @@ from typing import Any
 
 from ...namespaces.binding import Binding, occurrences, replaced
 from ...schedule import ALWAYS, Curve
+from .. import pipelines
 from ..progress import steps_taken
 from ..undo import undo
+from . import embeds
 from .encoders import aside, embedders_of
 
 NAME = "bind"
@@ -45,8 +47,16 @@ def bind(
     for namespace, text in tags:
         chosen[text] = max(chosen.get(text, 0.0), factor * strengths.get(namespace, 0.0))
     chosen = {text: strength for text, strength in chosen.items() if strength > 0}
-    if chosen:
-        undo.enter(NAME, replaced(p, "get_conds_with_caching", _Conds(p, chosen, curve, remark)))
+    if not chosen:
+        return
+
+    def unsure(tag: str) -> None:
+        remark(f'"{tag}" is not bound, because it cannot be told for sure which tokens are its own')
+
+    if pipelines.used():
+        undo.enter(NAME, embeds.bound(p, chosen, curve, unsure))
+    else:
+        undo.enter(NAME, replaced(p, "get_conds_with_caching", _Conds(p, chosen, curve, unsure)))
 
 
 def release() -> None:
@@ -57,8 +67,8 @@ def release() -> None:
 class _Conds:
     """In the place of `p.get_conds_with_caching`."""
 
-    def __init__(self, p: Any, strengths: Mapping[str, float], curve: Curve, remark: Callable[[str], None]) -> None:
-        self.p, self.strengths, self.curve, self.remark = p, strengths, curve, remark
+    def __init__(self, p: Any, strengths: Mapping[str, float], curve: Curve, unsure: Callable[[str], None]) -> None:
+        self.p, self.strengths, self.curve, self.unsure = p, strengths, curve, unsure
         self.original = p.get_conds_with_caching
 
     def __call__(
@@ -71,7 +81,7 @@ class _Conds:
         key = {**(extra_network_data or {}), KEY: [sorted(used.items()), levels]}
         made = self.original(partial(_conds, function, used, levels), required_prompts, steps, caches, key, *rest)
         for tag in made.unsure:
-            self.remark(f'"{tag}" is not bound, because it cannot be told for sure which tokens are its own')
+            self.unsure(tag)
         return made
 
     def _levels(self, steps: int, hires_steps: int | None = None) -> list[float]:

@@ -14,7 +14,7 @@ from modules import script_callbacks
 from ...errors import PrismError
 from ...namespaces.escape import plain
 from ...namespaces.render import Options, Rendered, render_pair
-from ...panels.namespaces import UNBOUND, build
+from ...panels.namespaces import build
 from ...schedule import Curve
 from ...settings import NAMESPACES, Value
 from ...settings.namespaces import binds, by_namespace
@@ -53,7 +53,7 @@ def register() -> None:
 def ui(script: Any) -> list[Any]:
     tab = "img2img" if script.is_img2img else "txt2img"
     told = partial(rendering.loaded, tab), partial(rendering.moved, tab)
-    return host.drawn(script, lambda: build(script.elem_id, presets.store, *told, binds=not pipelines.used()))
+    return host.drawn(script, lambda: build(script.elem_id, presets.store, *told))
 
 
 def before_process(p: Any, args: Sequence[object]) -> None:
@@ -109,10 +109,6 @@ def before_batch(p: Any, number: int) -> None:
     p.negative_prompts[:] = [one.negative for one in pairs]
     if hires:
         render_hires(p, batch, hires)
-    if pipelines.used():
-        if bound:
-            host.remark(p, UNBOUND)
-        return
     spoken = [(one.tag.namespace.name, one.escaped) for pair in (*pairs, *hires) for one in pair.spoken]
     schedule = str(values["bind_schedule"])
     binding.bind(p, spoken, bound, Curve.parse(schedule) if schedule else None, partial(host.remark, p))
@@ -124,6 +120,7 @@ def after_sampling() -> None:
 
 def after_batch(p: Any) -> None:
     """The texts of the second pass belong to the job, not to the batch."""
+    binding.release()
     given = vars(p).pop(SECOND, None)
     if given is not None:
         p.refiner_prompt, p.refiner_negative = given
