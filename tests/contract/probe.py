@@ -24,6 +24,7 @@ KNOWN_ONLY = {"extra_noise"} if SD_NEXT else set()  # there is no list for it
 BARE = scripts.ScriptRunner() if SD_NEXT or RE_FORGE else None  # where a job has to have a list of scripts
 TOO_MANY = {"before_component", "after_component"}
 wish = ""  # what the running job is asked to do, from the probe's only argument
+done = []  # the last job's result
 batches = []  # what was about to be encoded since it was last asked for, batch by batch
 
 
@@ -105,6 +106,7 @@ class Probe(scripts.Script):
         note("process_batch", p, *args, **kwargs)
 
     def postprocess(self, p, processed, *args):
+        done[:] = [processed]
         note("postprocess", p, processed, *args)
         if wish in ("nest", "nest bare") and not hasattr(p, "nested"):
             nest(p, processed)
@@ -215,10 +217,12 @@ def started(app):
     sys.contract_state = state
     sys.contract_prompts = prompts
     sys.contract_conds = conds
+    sys.contract_comments = lambda: done[0].comments
     sys.contract_weights = weights
     app.add_api_route("/contract/state", lambda: sys.contract_state(), methods=["GET"])
     app.add_api_route("/contract/prompts", lambda: sys.contract_prompts(), methods=["GET"])
     app.add_api_route("/contract/conds", lambda: sys.contract_conds(), methods=["GET"])
+    app.add_api_route("/contract/comments", lambda: sys.contract_comments(), methods=["GET"])
     app.add_api_route("/contract/weights", lambda: sys.contract_weights(), methods=["GET"])
     app.add_api_route("/contract/read", read, methods=["POST"])
     app.add_api_route("/contract/count", count, methods=["POST"])

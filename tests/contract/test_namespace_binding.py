@@ -35,8 +35,7 @@ def test_binding_changes_the_picture_and_strength_zero_does_not(host):
 
 
 def test_strength_may_change_over_the_steps(host):
-    first, half = (pixels(host, bind, steps=1) for bind in ("1", "0.5"))
-    assert pixels(host, "1", "1@0 0@1", steps=1) == first and pixels(host, "1", "0.5@0 1@1", steps=1) == half
+    assert pixels(host, "1", "1@0 0@1", steps=1) == pixels(host, "1", steps=1)
     made = [pixels(host, "1", schedule, steps=2)[0] for schedule in ("1", "0", "1@0 1@0.4 0@0.5", "0@0 0@0.4 1@0.5")]
     assert len(set(made)) == 4
 

@@ -84,6 +84,7 @@ def test_a_bad_argument_is_told_and_drawn_without_it(host, args, said):
     (made,) = tagged(host, args, prompt=TAGS)
     assert has_key(made, f"{NAMESPACES.title} error") and not has_key(made)
     assert said.replace("\\\\", "\\") in made.infotext
+    assert said.replace("\\", "") in host.get("/contract/comments")
     assert made.pixels == tagged(host, prompt=TAGS)[0].pixels
 
 

@@ -153,10 +153,11 @@ def test_what_cannot_be_bound_is_told_whenever_its_conds_are_used(parser):
         conds(parser, f"a {long}", {long: 1.0}, unsure=[long])
 
 
-def test_other_jobs_are_left_alone(parser):
-    p, other, original = job(), job(), parser.PromptEmbedder
-    with embeds.bound(p, {SEAL: 1.0}, ALWAYS, print):
+def test_other_jobs_are_left_alone_and_one_that_is_never_encoded_is_told(parser):
+    p, other, original, told = job(), job(), parser.PromptEmbedder, []
+    with embeds.bound(p, {SEAL: 1.0}, ALWAYS, told.append):
         made = asked(parser, other, [PROMPT])("prompt_embeds")
+    assert told == [SEAL]
     assert torch.equal(made[0], conds(parser, PROMPT, {}))
     assert parser.PromptEmbedder is original
 

@@ -61,10 +61,11 @@ def register(**given: Hook) -> None:
 
 
 def held() -> ExitStack:
-    from modules import processing_diffusers
+    from modules import processing, processing_diffusers
 
     stack = ExitStack()
     stack.callback(undo.close, CALLS)
+    stack.enter_context(around(processing, "process_images_inner", _job))
     stack.enter_context(around(processing_diffusers, "set_pipeline_args", _pass))
     stack.enter_context(around(processing_diffusers, "process_diffusers", _batch))
     return stack
@@ -77,6 +78,13 @@ def tell(listeners: list[Hook], given: Any) -> None:
             listener(given)
         except Exception:
             log.exception("Prism failed in a pass")
+
+
+def _job(original: Hook, p: Any) -> Any:
+    """A job; the webui has a place for what is to be said under its pictures, and forgets it."""
+    processed = original(p)
+    processed.comments = "\n".join(filter(None, [processed.comments, *p.comments]))
+    return processed
 
 
 def _pass(original: Hook, p: Any, *args: Any, **kwargs: Any) -> Any:

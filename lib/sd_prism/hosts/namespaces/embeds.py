@@ -39,7 +39,11 @@ def bound(p: Any, strengths: Mapping[str, float], curve: Curve, unsure: Callable
     """
     from modules import prompt_parser_diffusers as parser
 
+    passes = 0
+
     def embedder(original: Any, prompts: Any, negatives: Any, steps: int, clip_skip: int, job: Any) -> Any:
+        nonlocal passes
+        passes += job is p
         asked = prompts, negatives, steps, clip_skip, job
         used = {tag: s for tag, s in strengths.items() if any(occurrences(x, [tag]) for x in (*prompts, *negatives))}
         if job is not p or not used:
@@ -54,6 +58,8 @@ def bound(p: Any, strengths: Mapping[str, float], curve: Curve, unsure: Callable
 
     with around(parser, "PromptEmbedder", embedder):
         yield
+    for tag in () if passes else sorted(strengths):  # some pipelines are given texts
+        unsure(tag)
 
 
 def _noted(made: Any, tags: Tags) -> Sequence[str]:
