@@ -140,6 +140,7 @@ class Host:
         self.interrupted = 1  # pictures of an interrupted job of one
         self.misread: frozenset[str] = frozenset()  # rows that its own parser reads in another way, however written
         self.hires_prompt = "Hires prompt"  # in its infotext
+        self.asks_what_to_count = True  # its token counter
         self.comments = True  # it cuts them out of prompts
         self.own_cascade = False  # it draws Cascade itself, in place of Prism
         self.reads_infotext = True
@@ -377,6 +378,7 @@ def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, 
     options = ["--port", str(port), "--data-dir", str(data), "--log", str(folder / "sdnext.log")]
     host = PipelinesHost(name, [*start, *PIPELINES_OPTIONS, *options, *args], port, cwd=path, folder=folder)
     host.hires_apart, host.comments, host.hires_prompt = False, False, "Refiner prompt"
+    host.asks_what_to_count = False
     host.misread, host.broken, host.interrupted = PIPELINES_MISREAD, 200, 0
     host.in_order, host.lacks, host.schedules = False, PIPELINES_LACK, False
     host.upscaler, host.reads_infotext, host.own_cascade = PIPELINES_HIRES, False, True

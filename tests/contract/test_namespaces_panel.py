@@ -54,6 +54,8 @@ def test_the_panel_is_one_closed_line(page):
 
 
 def test_the_token_counter_counts_what_will_be_encoded(page, host):
+    if not host.asks_what_to_count:
+        pytest.skip("this webui's token counter counts what is written")
     host.draw({**JOB, "steps": 1})  # some webuis load no model before, and count for none
     plain = {text: count(host, text) for text in ("species:seal", "a, year:1990", 'title:"one #two"', "score:9")}
     switch(page)
@@ -93,7 +95,7 @@ def test_a_page_that_opens_with_the_panel_on_counts_so(on_at_the_start, browser,
 
 def paste(page, text):
     page.locator("#txt2img_prompt textarea").fill(text)
-    page.locator("#txt2img_tools #paste, #paste").first.click()
+    page.locator("#txt2img_tools #paste, #paste, #txt2img_paste").first.click()
 
 
 def test_a_pasted_picture_sets_the_panel_and_one_without_switches_it_off(page, host):
