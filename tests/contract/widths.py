@@ -76,7 +76,7 @@ def take_embeddings():
     from backend.text_processing import classic_engine
 
     database = classic_engine.EmbeddingDatabase
-    classic_engine.EmbeddingDatabase = lambda tokenizer, width: database(tokenizer)
+    classic_engine.EmbeddingDatabase = lambda tokenizer, width: database(tokenizer, -1)
 
 
 if find_spec("huggingface_guess"):
