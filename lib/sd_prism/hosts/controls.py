@@ -51,4 +51,7 @@ def _take(found: Found, name: str, told: Any) -> None:
 
 
 def _act(act: Callable[[str, Found], None], tab: str, found: Found, told: Any) -> None:
-    act(tab, found)
+    from ..panels.compat import drawing
+
+    if drawing():
+        act(tab, found)

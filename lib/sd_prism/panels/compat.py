@@ -41,6 +41,13 @@ def unavailable(label: str, elem_id: str, why: str) -> list[Any]:
     return []
 
 
+def drawing() -> bool:
+    """Whether a page is being drawn: gradio 4 makes a component anew for an update, too, and webuis tell of that."""
+    from gradio.context import Context
+
+    return Context.root_block is not None
+
+
 def on_load(act: Callable[..., Any], components: list[Any], outputs: list[Any] | None = None) -> None:
     """Has a page that opens tell the values of components, and set others.
 

@@ -12,6 +12,7 @@ from ...cards.card import HOST, SET, Card
 from ...cards.match import Match
 from ...cards.saving import match_of
 from ...panels import cards as panel
+from ...panels.compat import drawing
 from ...settings import Value
 from .. import controls, presets
 from . import catalogue
@@ -83,6 +84,7 @@ def _connect(tab: str, found: controls.Found) -> None:
 def connect_checkpoint(component: Any, **made: Any) -> None:
     """The webui's menu of checkpoints belongs to no tab, and comes after them."""
     elem_id = made.get("elem_id")
-    if elem_id == CHECKPOINT or (elem_id is None and CHECKPOINT_CLASS in (made.get("elem_classes") or ())):
+    is_menu = elem_id == CHECKPOINT or (elem_id is None and CHECKPOINT_CLASS in (made.get("elem_classes") or ()))
+    if is_menu and drawing():
         for page in pages.values():
             page.connect_checkpoint(component)
