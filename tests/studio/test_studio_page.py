@@ -174,12 +174,12 @@ def test_inpaint_upload_keeps_what_the_mask_leaves(page, studio, tmp_path):
     mask.paste(255, (0, 0, 64, 16))
     mask.save(tmp_path / "mask.png")
     page.upload("#img_inpaint_mask", str(tmp_path / "mask.png"))
-    page.numbers("img2img", steps=2, mask_blur=0)
+    page.numbers("img2img", steps=2, mask_blur=0, seed=8)
     assert "Mask blur" not in page.generate("img2img")
     newest = max((studio.data / "outputs").rglob("*.png"), key=lambda path: path.stat().st_mtime_ns)
     with Image.open(newest) as image:
         assert image.crop((0, 16, 64, 64)).getcolors() == [(64 * 48, (255, 0, 0))]
-        assert image.getpixel((32, 4)) != (255, 0, 0)
+        assert image.crop((0, 0, 64, 16)).getcolors() != [(64 * 16, (255, 0, 0))]
 
 
 def test_a_mask_is_painted(page, tmp_path):
