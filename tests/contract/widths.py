@@ -13,6 +13,7 @@ import yaml
 from modules import shared
 
 COPIED = "model_index.json", "scheduler", "tokenizer"
+WIDTH, ANY = 768, -1  # of embeddings
 SD1 = Path("runwayml", "stable-diffusion-v1-5")
 
 
@@ -72,11 +73,11 @@ def widen_vae():
 
 
 def take_embeddings():
-    """The webui's text engine takes embeddings of SD 1.5's width only."""
+    """The webui's text engine of SD 1.5 takes embeddings of its width only."""
     from backend.text_processing import classic_engine
 
     database = classic_engine.EmbeddingDatabase
-    classic_engine.EmbeddingDatabase = lambda tokenizer, width: database(tokenizer, -1)
+    classic_engine.EmbeddingDatabase = lambda tokenizer, width: database(tokenizer, ANY if width == WIDTH else width)
 
 
 if find_spec("huggingface_guess"):
