@@ -131,6 +131,7 @@ class Host:
             limits=httpx.Limits(max_keepalive_connections=0),  # a host may close one a while after an error's answer
         )
         self.hires: dict[str, Any] = {}  # what a request for a hires pass needs here besides
+        self.kept_models = 0  # at most
         self.hires_cfg = False  # which has a CFG scale of its own, 1 where none is given
         self.upscaler: dict[str, Any] = {}  # or instead
         self.lacks: frozenset[str] = frozenset()  # hooks in whose place Prism has its own
@@ -205,8 +206,11 @@ class Host:
         return nullcontext()
 
     def state(self) -> dict[str, Any]:
-        """What the probe sees of the host's inside."""
-        return self.get("/contract/state")
+        """What the probe sees of the host's inside; without the models that the host itself keeps."""
+        found: dict[str, Any] = self.get("/contract/state")
+        least = found["model"].count("is_cascade")
+        found["cascade models"] = max(least, found["cascade models"] - self.kept_models)
+        return found
 
     def reload(self) -> None:
         """Reload UI, until the new page is up."""
@@ -362,6 +366,8 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
     command = [python, "launch.py", *WEBUI_OPTIONS, *options, *args]
     host = Host(name, command, port, cwd=Path(path), folder=folder)
     host.in_order, host.hires_cfg = not (own or patched), own or patched
+    if patched:
+        host.kept_models = 2  # its main thread's list of tasks has the first model that it made, and its loop the last
     if own:  # what is told of it here was seen without Prism
         host.hires, host.reads_infotext, host.noise = BACKEND_HIRES, False, 1
     return host
