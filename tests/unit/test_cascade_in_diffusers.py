@@ -12,7 +12,6 @@ from sd_prism.cascade.schedule import Schedule, sigmas
 from sd_prism.cascade.text import mask_of
 from sd_prism.errors import PrismError
 from sd_prism.miniatures import MINI_CASCADE, MINI_CASCADE_DECODER
-from sd_prism.miniatures.pack import save_tokenizer
 from sd_prism.studio.tokens import Vocabulary
 from unit import cascade_files as files
 
@@ -73,7 +72,7 @@ def test_stage_b_and_stage_a_are_the_same_networks(decoder):
 def test_the_text_encoder_is_the_same_network_and_its_tokens_are_the_shipped_ones(main):
     ours, theirs = formats.load(main, "text", dtype=torch.float32), converted(main, "text", torch.float32)
     texts = ["a fish, Größe 5 in the sea's", ""]
-    tokens = in_diffusers.tokenizer(save_tokenizer, 77)(texts, padding="max_length", max_length=77, return_tensors="pt")
+    tokens = in_diffusers.tokenizer(77)(texts, padding="max_length", max_length=77, return_tensors="pt")
     vocabulary = Vocabulary.clip()
     for row, ids in zip(tokens.input_ids.tolist(), vocabulary.ids(texts)):
         assert row == [vocabulary.start, *ids, *[vocabulary.end] * (76 - len(ids))]

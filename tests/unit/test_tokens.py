@@ -6,8 +6,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from sd_prism.clip import clip_merges, clip_vocabulary
 from sd_prism.studio.prompt import parse_and, parse_schedule
-from sd_prism.studio.tokens import CHUNK, Chunk, Vocabulary, chunks, clip_merges, clip_vocabulary
+from sd_prism.studio.tokens import CHUNK, Chunk, Vocabulary, chunks
 
 
 @pytest.fixture(scope="module")

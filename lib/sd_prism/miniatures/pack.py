@@ -17,6 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from ..clip import save_tokenizer
 from ..merge.ldm_keys import UNET as UNET_PREFIX
 from ..merge.ldm_keys import unet_to_ldm
 from . import MINI_CASCADE, MINI_CASCADE_DECODER, MINI_V1, MINI_V1_NEON, world
@@ -122,19 +123,6 @@ def save_half(tensors: dict[str, Tensor], file: Path, whole: dict[str, Tensor] |
 
     half = {name: p.half().contiguous() for name, p in tensors.items()}
     save_file({**half, **(whole or {})}, file, metadata={"format": "pt", "modelspec.title": file.stem})
-
-
-def save_tokenizer(folder: Path) -> None:
-    """CLIP's tokenizer as the files that transformers reads."""
-    from ..studio.tokens import END, START, clip_merges, clip_vocabulary
-
-    merges = clip_merges()
-    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "vocab.json").write_text(json.dumps(clip_vocabulary(merges)), encoding="utf-8")
-    specials = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
-    (folder / "special_tokens_map.json").write_text(json.dumps(specials))
-    (folder / "tokenizer_config.json").write_text(json.dumps({**specials, "tokenizer_class": "CLIPTokenizer"}))
 
 
 def for_webui(folder: Path, file: Path = MINI_V1) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,38 +9,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sd_prism.clip import END, START, WORD_END, clip_merges, clip_vocabulary
 from sd_prism.errors import PrismError
 from sd_prism.studio.prompt import BREAK, parse_emphasis
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-MERGES = Path(__file__).with_name("configs") / "clip" / "merges.txt.gz"
-START, END = "<|startoftext|>", "<|endoftext|>"
-WORD_END = "</w>"
 WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 CHUNK = 75  # tokens of a prompt in one run of the text encoder, without start and end
 COMMA_BACKTRACK = 20  # A1111's default: a comma this near to the end of a chunk moves what follows it
-
-
-def byte_symbols() -> list[str]:
-    """CLIP's 256 printable stand-ins for bytes, in the order of its vocabulary (GPT-2's byte encoder)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    return [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
-
-
-def clip_merges() -> list[tuple[str, str]]:
-    """CLIP's 48894 merges, most frequent first."""
-    lines = gzip.decompress(MERGES.read_bytes()).decode("utf-8").split("\n")
-    return [(left, right) for left, _, right in (line.partition(" ") for line in lines if line)]
-
-
-def clip_vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Symbol -> id: bytes, bytes ending a word, merges, start, end; 49408 entries for CLIP's own merges."""
-    symbols = byte_symbols()
-    entries = [*symbols, *(s + WORD_END for s in symbols), *(a + b for a, b in merges), START, END]
-    return {entry: i for i, entry in enumerate(entries)}
 
 
 @dataclass(frozen=True)
