@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ...cascade.formats import CascadeFile
 from ...cascade.schedule import Schedule
-from . import guiding, loading
+from . import guiding
+from .checking import role
 from .embeddings import KEY
 from .engine_text import CascadeTextEngine, tokenizer
 from .parts import CHANNELS, Cascade
@@ -98,8 +99,8 @@ class CascadeEngine(Cascade, ForgeDiffusionEngine):  # type: ignore[misc]
         """The decoder that is chosen there, or ""."""
         return self._module("decoder")
 
-    def _module(self, role: str) -> str:
-        return next((path for path in self.modules if loading.role(path) == role), "")
+    def _module(self, wanted: str) -> str:
+        return next((path for path in self.modules if role(path) == wanted), "")
 
     # --- prompts
 

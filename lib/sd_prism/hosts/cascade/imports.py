@@ -29,7 +29,6 @@ from ...cascade.colours import colours
 from ...cascade.weights import chosen
 from ...errors import PrismError
 from ...merge.sources import identity
-from ...miniatures.pack import save_tokenizer
 from ...settings.cascade import AUTO
 from ..undo import around
 from ..webui import loaded_model
@@ -103,21 +102,23 @@ def _combined(original: Callable[..., Any], info: Any, config: dict[str, Any]) -
 def _loads(make: Callable[[], Any]) -> Iterator[None]:
     """While the webui's own function gets a pipeline of what is made here in place of a folder's."""
     pipeline: Any = StableCascadeCombinedPipeline
-    unets = shared.opts.data.get(UNETS)
-    shared.opts.data[UNETS] = "None"
+    options = shared.opts.data
+    set_before = {UNETS: options[UNETS]} if UNETS in options else {}
+    options[UNETS] = "None"
     pipeline.from_pretrained = staticmethod(lambda *args, **kwargs: make())
     try:
         yield
     finally:
         del pipeline.from_pretrained  # which it inherits
-        shared.opts.data[UNETS] = unets
+        del options[UNETS]
+        options.update(set_before)
 
 
 def assembled(info: Any, dtype: torch.dtype) -> Any:
     """A checkpoint's pipeline; its decoder is the one that belongs to it, or none until a job names one."""
     file = checked(Path(info.filename))
     part = file.parts["stage_c"]
-    tokenizer = in_diffusers.tokenizer(save_tokenizer, TOKENS)
+    tokenizer = in_diffusers.tokenizer(TOKENS)
     decoder, vqgan = _beside(info)
     return StableCascadeCombinedPipeline(
         tokenizer=tokenizer,

@@ -30,6 +30,7 @@ from ...cascade.schedule import Schedule, sigmas
 from ...cascade.stage_a import SCALE, StageAConfig
 from ...cascade.text import END, START
 from ...cascade.weights import read
+from ...clip import save_tokenizer
 
 BLOCKS = {"C": "SDCascadeResBlock", "T": "SDCascadeTimestepBlock", "A": "SDCascadeAttnBlock"}
 RENAMED = (
@@ -127,10 +128,10 @@ def text_encoder(part: Part, dtype: torch.dtype | None = None) -> CLIPTextModelW
     return _filled(network, part, dtype, str)
 
 
-def tokenizer(save: Callable[[Path], None], tokens: int) -> CLIPTokenizer:
-    """A tokenizer of files that `save` writes into a folder; `tokens` is the length of a prompt."""
+def tokenizer(tokens: int) -> CLIPTokenizer:
+    """CLIP's, for prompts of so many tokens."""
     with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder))
+        save_tokenizer(Path(folder))
         return CLIPTokenizer.from_pretrained(folder, model_max_length=tokens)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from modules import devices
 from torch import Tensor, nn
 
-from . import loading
+from . import reading
 from .denoiser import CascadeDenoiser, sigma_at
 from .parts import Cascade
 from .text import CascadeText
@@ -24,7 +24,7 @@ class CascadeModel(Cascade, nn.Module):
     def __init__(self, state_dict: Mapping[str, Any], use_ema: bool = False) -> None:
         """`state_dict` is the host's, in which `loading` has put the file; `use_ema` is the host's too."""
         super().__init__()
-        self.cond_stage_model = CascadeText(self._assemble(loading.file_in(state_dict)))
+        self.cond_stage_model = CascadeText(self._assemble(reading.file_in(state_dict)))
 
     # --- loading
 
@@ -61,7 +61,7 @@ class CascadeModel(Cascade, nn.Module):
 
     def get_learned_conditioning(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """States (N,77k,width) as "crossattn", and the pooled text of the first chunk (N,projection) as "vector"."""
-        with devices.without_autocast(), loading.resident(self.cond_stage_model.transformer, self):
+        with devices.without_autocast(), reading.resident(self.cond_stage_model.transformer, self):
             states, pooled = self.cond_stage_model(texts)
         return {"crossattn": states, "vector": pooled}
 

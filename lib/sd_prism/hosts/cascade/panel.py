@@ -21,7 +21,7 @@ from ...settings import CASCADE, Value
 from ...settings.cascade import COMPRESSION
 from ..undo import around, undo
 from ..webui import loaded_model
-from . import advice, again, guiding, http, loading, page
+from . import advice, again, guiding, http, loading, page, reading
 from .decoders import named
 from .decoding import HOST_FACTOR, decoding
 from .job import DEFAULTS, CascadeJob, own
@@ -31,7 +31,7 @@ from .previews import is_cascade
 
 ADVISED = 128  # pixels that sides are best multiples of
 SAME_CHECKPOINT = (None, "", "Use same checkpoint")
-ENCODER_HINT = f"put {loading.ENCODER} beside it and load it again"
+ENCODER_HINT = f"put {reading.ENCODER} beside it and load it again"
 
 
 class CascadeHost(CascadePanel):

@@ -19,7 +19,7 @@ from ...cascade.schedule import SHIFT_C, Schedule
 from ...cascade.text import TextEncoder
 from ...cascade.unet import StageC
 from ...errors import PrismError
-from . import loading
+from . import reading
 from .decoding import decoding
 from .denoiser import alphas_cumprod
 from .job import DEFAULTS
@@ -72,7 +72,7 @@ class Backbone(nn.Module):
 
     def _widen(self) -> None:
         """Stage C in a format with larger numbers."""
-        wider = loading.wide_dtype()
+        wider = reading.wide_dtype()
         self.to(wider)
         self.remarks.append(f"stage C gave no numbers (NaN) in fp16 and goes on in {str(wider).removeprefix('torch.')}")
         log.warning("%s: %s", self.name, self.remarks[-1])
@@ -109,7 +109,7 @@ class FirstStage(nn.Module):
         if self.encoder is None:
             raise PrismError(
                 "This Stable Cascade checkpoint has no picture encoder, which img2img, inpainting and hires fix need; "
-                f"put {loading.ENCODER} beside it and load it again"
+                f"put {reading.ENCODER} beside it and load it again"
             )
         weight = next(self.encoder.parameters())
         return self.encoder.encode((image.to(weight) + 1) / 2, self.compression).to(image.dtype)
@@ -159,7 +159,7 @@ class Cascade:
     def _assemble(self, file: CascadeFile) -> TextEncoder:
         """Reads the nets, by the layout and format of the file; gives the one that the host's own class goes around."""
         self.file = file
-        parts = loading.parts(file)
+        parts = reading.parts(file)
         self.model = self.backbone(parts["stage_c"], file.path.name)
         self.first_stage_model = FirstStage(parts.get("effnet"), parts.get("previewer"), WeakMethod(self.decoded))
         self.prism_job: Any = None
@@ -190,12 +190,12 @@ class Cascade:
         """
         if "vision" not in self.file.parts:
             raise PrismError(
-                f"Image prompt: {self.file.path.name} has no vision encoder; put it beside it as {loading.VISION} and "
+                f"Image prompt: {self.file.path.name} has no vision encoder; put it beside it as {reading.VISION} and "
                 "load it again"
             )
         new = [name for name in dict.fromkeys(names) if name not in self._vectors]
         if new:
-            self._vectors |= zip(new, loading.seen(self.file, new))
+            self._vectors |= zip(new, reading.seen(self.file, new))
         return torch.stack([self._vectors[name] for name in names])
 
     # --- sampling

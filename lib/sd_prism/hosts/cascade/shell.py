@@ -16,7 +16,7 @@ from modules_forge.unet_patcher import UnetPatcher
 from torch import Tensor, nn
 
 from ...cascade.formats import CascadeFile
-from . import guiding, loading
+from . import guiding, reading
 from .denoiser import CascadeDenoiser
 from .embeddings import KEY
 from .model import CascadeModel
@@ -63,7 +63,7 @@ class CascadeShell(CascadeModel):
 
     def __init__(self, file: CascadeFile, info: Any) -> None:
         """`info` is the host's entry of the checkpoint."""
-        super().__init__({loading.FILE: file})
+        super().__init__({reading.FILE: file})
         self.sd_checkpoint_info, self.sd_model_checkpoint = info, info.filename
         self.sd_model_hash = info.calculate_shorthash()
         device = model_management.get_torch_device()
