@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from modules import script_callbacks, scripts, sd_models
@@ -134,14 +135,21 @@ class PanelHost:
     def _add_axes(self) -> None:
         presets.refresh()
         grid = _xyz_grid()
-        if grid is None:
-            return
-        present = {option.label for option in grid.axis_options}
+        if grid is not None:
+            undo.enter(f"{self.panel.name} axes", self._axes(grid))
+
+    @contextmanager
+    def _axes(self, grid: Any) -> Iterator[None]:
+        """The panel's axes among the grid's, which in SD.Next outlive a reload."""
+        present, ours = {option.label for option in grid.axis_options}, []
         for label, one in self.panel.axes():
             if label not in present:
                 kind = type(one.default) if type(one.default) in (int, float) else str
                 options = {"cost": self.cost, "choices": self.choices(one)}
-                grid.axis_options.append(grid.AxisOption(label, kind, self._apply(one), **options))
+                ours.append(grid.AxisOption(label, kind, self._apply(one), **options))
+        grid.axis_options.extend(ours)
+        yield
+        grid.axis_options[:] = [option for option in grid.axis_options if option not in ours]
 
     def choices(self, one: Field) -> Callable[[], list[str]] | None:
         """What the grid's menu of values offers."""
