@@ -160,11 +160,11 @@
     async completeNow() {
       const { area, pair: { panel } } = this;
       const { value, selectionStart: at, selectionEnd: end } = area;
-      const now = at === end && panel.registry && !rivalIsOpen() && writing(value, at, panel.registry);
+      const now = panel.enabled && at === end && panel.registry && !rivalIsOpen() && writing(value, at, panel.registry);
       if (!now) return this.close();
       const asked = new URLSearchParams({ ...panel.names, namespace: now.namespace, typed: now.typed });
       const entries = await this.ask(`complete?${asked}`);
-      const stale = area.value !== value || area.selectionStart !== at || document.activeElement !== area;
+      const stale = !panel.enabled || area.value !== value || area.selectionStart !== at || document.activeElement !== area;
       if (!entries || stale || rivalIsOpen()) return stale ? undefined : this.close();
       return popup.open(area, now.start, entries, ({ value: chosen }) => this.take(chosen, now.start));
     }

@@ -13,7 +13,7 @@ from ..cards.preset import CARD, USER
 from ..cards.saving import groups_of
 from ..errors import PrismError
 from ..settings import AUTOMATIC
-from .compat import unsaved
+from .compat import QUICK, unsaved
 from .controls import ElemId, said
 from .presets import DROP, RESTORES, buttons, file_of, imported, left_out, quoted
 
@@ -89,7 +89,7 @@ class CardFiles:
             except PrismError as error:
                 return self._told(str(error))
 
-        event(answer, inputs, outputs, show_progress="hidden")
+        event(answer, inputs, outputs, **QUICK)
 
     def _told(self, *line: str) -> Answer:
         return {self.place: gr.update(visible=bool(line)), self.line: said(*line)}

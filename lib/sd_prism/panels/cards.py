@@ -18,7 +18,7 @@ from ..errors import PrismError
 from ..settings import AUTOMATIC, CARDS, Value
 from . import card_view
 from .card_files import CardFiles
-from .compat import LATEST, on_load, unsaved
+from .compat import LATEST, QUICK, on_load, unsaved
 from .controls import ElemId, control
 from .page_values import PageValues, Values
 
@@ -125,20 +125,20 @@ class Cards:
         for event in (self.menu.change, self.follow.input, self.look.click):
             self._on(event, self.shown, **LATEST)
         on_load(self._heading, [self.menu, self.follow], [self.line])
-        search = {"inputs": [self.search, self.menu], "outputs": [self.menu], "show_progress": "hidden"}
+        search = {"inputs": [self.search, self.menu], "outputs": [self.menu], **QUICK}
         self.search.change(self._found, **search)
         self.files.connect(self)
 
     def connect_checkpoint(self, menu: Any) -> None:
         """Where the page has a menu of checkpoints: the offer follows it, and the page's script sees to the rest."""
-        menu.change(self._heading, [self.menu, self.follow, menu], [self.line], show_progress="hidden")
+        menu.change(self._heading, [self.menu, self.follow, menu], [self.line], **QUICK)
 
     def _on(
         self, event: Callable[..., Any], act: Callable[..., Answer], *extra: Any, sets: bool = False, **how: Any
     ) -> None:
         """Has an event answered by `act(page, *extra values)`, which may set the tab's controls."""
         outputs = [*self._outputs(), self.done, *self.values.components] if sets else self._outputs()
-        event(self.handler(act), self.inputs(*extra), outputs, show_progress="hidden", **how)
+        event(self.handler(act), self.inputs(*extra), outputs, **QUICK, **how)
 
     def inputs(self, *extra: Any) -> list[Any]:
         return [self.menu, self.follow, self.done, *extra, *self.values.components]

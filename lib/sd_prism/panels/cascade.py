@@ -16,7 +16,7 @@ from ..cards import Store
 from ..errors import PrismError
 from ..settings import CASCADE
 from ..settings.cascade import AUTO, FIRST_STAGE
-from .compat import JS, LATEST, tool_button, unsaved
+from .compat import JS, LATEST, QUICK, tool_button, unsaved
 from .controls import ElemId, control
 from .presets import DROP, Presets
 
@@ -114,7 +114,7 @@ def build(elem_id: ElemId, store: Callable[[], Store], host: Host, lacking: Cont
                 )
         _image_prompt(made, elem_id, host, visible=not lacking)
         presets.wire(made)
-        looked = refresh.click(lambda: _looked(host), [], [made["decoder"]], show_progress="hidden")
+        looked = refresh.click(lambda: _looked(host), [], [made["decoder"]], **QUICK)
         looked.then(None, [], [], **{JS: "() => globalThis.prismCascadeAsk?.()"})
     return drawn
 
@@ -150,7 +150,7 @@ def _image_prompt(made: dict[str, Any], elem_id: ElemId, host: Host, visible: bo
         return [" ".join(names), ""]
 
     unsaved(made["images"])
-    unsaved(files).change(named, [files], [made["images"], said], show_progress="hidden")
+    unsaved(files).change(named, [files], [made["images"], said], **QUICK)
 
 
 def _control(name: str, elem_id: ElemId, **more: Any) -> Any:
@@ -187,7 +187,7 @@ def connect(drawn: Drawn, found: Mapping[str, Any], tab: str, host: Host) -> Non
         return [gr.update(value=wanted[one]) if one in wanted else gr.update() for one in controls]
 
     outputs = [found[one] for one in controls]
-    drawn.made["preset"].input(first_stage, [drawn.made["preset"]], outputs, show_progress="hidden", **LATEST)
+    drawn.made["preset"].input(first_stage, [drawn.made["preset"]], outputs, **QUICK, **LATEST)
     decoded = drawn.again.click(
         _decode(tab, host),
         [drawn.file, *drawn.components],

@@ -11,6 +11,12 @@ import gradio as gr
 JS = "_js" if gr.__version__.startswith("3.") else "js"
 """What events call the function that the page runs before the server's."""
 
+QUICK: dict[str, Any] = {"show_progress": "hidden", **({"queue": False} if gr.__version__.startswith("3.") else {})}
+"""For events that are answered at once.
+
+gradio 3 never lets go of an event in its queue whose page has left, and the webui's Reload UI waits for it for ever.
+"""
+
 LATEST: dict[str, Any] = {} if gr.__version__.startswith("3.") else {"trigger_mode": "always_last"}
 """For events of a hand that may go on: later gradio drops those that come while one is being answered."""
 

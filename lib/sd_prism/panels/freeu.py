@@ -13,7 +13,7 @@ from ..cards import Store
 from ..errors import PrismError
 from ..freeu import others
 from ..settings import FREEU
-from .compat import LATEST, switch, unsaved
+from .compat import LATEST, QUICK, switch, unsaved
 from .controls import ElemId, control
 from .presets import Presets
 
@@ -63,7 +63,7 @@ def build(elem_id: ElemId, store: Callable[[], Store], measurement: Callable[[],
                 show = gr.Button("Show the last measurement", elem_id=elem_id("show"))
                 with gr.Column(elem_id=elem_id("measured")):  # gradio 3 writes the id of an HTML component twice
                     shown = gr.HTML(measurement())
-                show.click(measurement, [], [shown], show_progress="hidden")
+                show.click(measurement, [], [shown], **QUICK)
             with gr.Accordion("From another program", open=False, elem_id=elem_id("others")):
                 _importer(made, elem_id)
         presets.wire(made)
@@ -92,8 +92,8 @@ def _importer(made: dict[str, Any], elem_id: ElemId) -> None:
         return [menu, _paragraphs(presets[name].notes or ["Read."]), *(values[one] for one in names)]
 
     outputs = [found, said, *(made[one] for one in names)]
-    button.click(read, [text, found], outputs, show_progress="hidden")
-    found.input(read, [text, found], outputs, show_progress="hidden", **LATEST)
+    button.click(read, [text, found], outputs, **QUICK)
+    found.input(read, [text, found], outputs, **QUICK, **LATEST)
     for component in (text, found):
         unsaved(component)
 

@@ -16,7 +16,7 @@ from ..cards import Store
 from ..errors import PrismError
 from ..merge.recipe import MODES
 from ..settings import MERGE
-from .compat import switch, tool_button, unsaved
+from .compat import QUICK, switch, tool_button, unsaved
 from .controls import ElemId, control, said
 from .presets import Presets
 
@@ -83,7 +83,7 @@ def build(elem_id: ElemId, store: Callable[[], Store], host: Host) -> list[Any]:
             rows(*ADVANCED)
         with gr.Accordion("Bake…", open=False, elem_id=elem_id("bake")):
             _baker(made, elem_id, host)
-        made["mode"].change(_minus_update, [made["mode"]], [made["minus"]], show_progress="hidden")
+        made["mode"].change(_minus_update, [made["mode"]], [made["minus"]], **QUICK)
         _wire_refresh(refresh, made, host)
         presets.wire(made)
     return [made[name] for name in MERGE.names]
@@ -125,7 +125,7 @@ def _wire_refresh(button: Any, made: Mapping[str, Any], host: Host) -> None:
         names = _menu(host)
         return [gr.update(choices=names) for _ in MODELS]
 
-    button.click(look, [], [made[name] for name in MODELS], show_progress="hidden")
+    button.click(look, [], [made[name] for name in MODELS], **QUICK)
 
 
 def _bars() -> str:

@@ -9,7 +9,7 @@ import gradio as gr
 
 from ..cards import Store
 from ..settings import NAMESPACES
-from .compat import on_load, switch
+from .compat import QUICK, on_load, switch
 from .controls import ElemId, control
 from .presets import Presets
 
@@ -43,6 +43,6 @@ def build(
         presets.wire(made)
     components = [made[name] for name in NAMESPACES.names]
     for component in components:
-        component.change(moved, components, [], show_progress="hidden")
+        component.change(moved, components, [], **QUICK)
     on_load(loaded, components)
     return components

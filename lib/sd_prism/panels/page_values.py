@@ -41,12 +41,12 @@ class PageValues:
         """From the values of `components`."""
         flat: dict[str, Value] = {}
         overrides: list[str] = []
-        for key, value in zip(self.keys, given):
+        for key, component, value in zip(self.keys, self.components, given):
             if key in OPTIONS:
                 overrides = value or []
                 flat[key] = self._overridden(key, overrides)
             else:
-                flat[key] = "" if value is None else value
+                flat[key] = "" if value is None else _said(component, value)
         return Values({**flat, **_named(flat)}, overrides)
 
     def updates(self, new: Mapping[str, Value], values: Values) -> dict[Any, Any]:
@@ -69,6 +69,14 @@ class PageValues:
         if value != self.option(one.option):
             chips.append(f"{one.key}: {value}")
         return gr.update(value=chips, choices=chips, visible=bool(chips))
+
+
+def _said(component: Any, value: Any) -> Any:
+    """What stands on the page, where the webui has a menu tell its place in the list (SD.Next's samplers)."""
+    if getattr(component, "type", None) != "index":
+        return value
+    entry = component.choices[value]
+    return str(entry if isinstance(entry, str) else entry[1])  # a pair in newer gradio
 
 
 def _named(flat: Mapping[str, Value]) -> dict[str, Value]:

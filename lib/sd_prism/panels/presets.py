@@ -17,7 +17,7 @@ from ..cards import Preset, Store, live
 from ..cards.preset import USER
 from ..errors import PrismError
 from ..settings import AUTOMATIC, CUSTOM, Panel, Value
-from .compat import CHECKED, LATEST, on_load, tool_button, unsaved
+from .compat import CHECKED, LATEST, QUICK, on_load, tool_button, unsaved
 from .controls import ElemId, said
 
 SIGNS = {"save": "\U0001f4be", "delete": "\U0001f5d1\ufe0f", "undo": "\u21a9\ufe0f", "files": "\U0001f4c1"}
@@ -124,7 +124,7 @@ class Presets:
     def _on(
         self, event: Callable[..., Any], act: Callable[..., Any], inputs: list[Any], outputs: list[Any], **how: Any
     ) -> None:
-        event(act, inputs, outputs, show_progress="hidden", **how)
+        event(act, inputs, outputs, **QUICK, **how)
 
     # --- the menu
 
