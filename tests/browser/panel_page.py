@@ -162,6 +162,9 @@ def followed():
     drawn = cards.Cards(lambda name: f"script_txt2img_prism_cards_{name}", Catalogue())
     drawn.connect(
         {
+            "host.sampler": gr.Dropdown(
+                ["Default", "Euler a"], value="Default", label="Sampling method", elem_id="sampling", type="index"
+            ),
             "host.steps": gr.Slider(1, 150, 20, step=1, label="Sampling steps", elem_id="steps"),
             "host.cfg": gr.Slider(1, 30, 7, step=0.5, label="CFG Scale", elem_id="cfg_scale"),
             "host.clip_skip": gr.Dropdown([], value=[], multiselect=True, label="Overrides", elem_id="overrides"),

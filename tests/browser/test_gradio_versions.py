@@ -358,8 +358,11 @@ def test_the_panel_of_cards_shows_applies_and_keeps_cards(served, browser):
     line.get_by_text("Gigafractal Diffusion fits this model").first.click()
     part(page, "look", CARDS).click()
     view, menu = part(page, "view", CARDS), part(page, "card", CARDS).locator("input").first
-    expect(view.locator("th[scope=row]")).to_have_text(["CFG Scale", "Prompt"])
+    expect(view.locator("th[scope=row]")).to_have_text(["Sampling method", "CFG Scale", "Prompt"])
+    expect(view.locator("tbody tr").first).to_contain_text("Default")
     part(page, "apply", CARDS).click()
+    sampler = page.locator("#sampling input").first
+    expect(sampler).to_have_value("Euler a")
     cfg, prompt = page.locator("#cfg_scale input[type=number]"), page.locator("#prompt").locator("textarea, input")
     expect(cfg).to_have_value("12.5")
     expect(prompt).to_have_value("gigafractal artstyle, a cat")
@@ -370,12 +373,15 @@ def test_the_panel_of_cards_shows_applies_and_keeps_cards(served, browser):
     part(page, "preset_write", CARDS).click()
     expect(menu).to_have_value("Mine")
     (file,) = (served.presets / "card").iterdir()
-    assert json.loads(file.read_text())["values"] == {"host": {"steps": 20, "cfg": 12.5, "clip_skip": 1}}
+    assert json.loads(file.read_text())["values"] == {
+        "host": {"sampler": "Euler a", "steps": 20, "cfg": 12.5, "clip_skip": 1}
+    }
     part(page, "preset_delete", CARDS).click()
     expect(menu).to_have_value(AUTOMATIC)
     part(page, "preset_undo", CARDS).click()
     expect(menu).to_have_value("Mine")
     part(page, "undo", CARDS).click()
+    expect(sampler).to_have_value("Default")
     expect(cfg).to_have_value("7")
     expect(prompt).to_have_value("a cat")
     part(page, "enabled", CARDS).get_by_role("checkbox").check()

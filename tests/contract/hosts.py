@@ -136,6 +136,7 @@ class Host:
         self.upscaler: dict[str, Any] = {}  # or instead
         self.lacks: frozenset[str] = frozenset()  # hooks in whose place Prism has its own
         self.schedules = True  # its samplers have a menu of schedules, and noise as A1111 has it
+        self.own_page = False  # with some ids that are not A1111's
         self.hires_apart = True  # its hires pass has networks and a checkpoint of its own
         self.broken = 500  # how it answers where a job breaks
         self.interrupted = 1  # pictures of an interrupted job of one
@@ -291,6 +292,10 @@ class PipelinesHost(Host):
 
     reload_seconds = START_SECONDS
 
+    def answers(self) -> bool:
+        """It does before its model is loaded, and draws nothing then."""
+        return super().answers() and bool(self.state()["model"])
+
     def ask(self, request: dict[str, Any]) -> httpx.Response:
         """Clip skip is the job's own here, and the grid and the prompts of a hires pass have other names."""
         request = {SECOND_TEXTS.get(name, name): value for name, value in request.items()}
@@ -369,7 +374,7 @@ def webui(folder: Path, name: str, path: str, python: str, args: Sequence[str]) 
     if patched:
         host.kept_models = 2  # its main thread's list of tasks has the first model that it made, and its loop the last
     if own:  # what is told of it here was seen without Prism
-        host.hires, host.reads_infotext, host.noise = BACKEND_HIRES, False, 1
+        host.hires, host.reads_infotext, host.noise, host.own_page = BACKEND_HIRES, False, 1, True
     return host
 
 
@@ -386,7 +391,7 @@ def pipelines(folder: Path, name: str, start: list[str], path: Path, port: int, 
     host.hires_apart, host.comments, host.hires_prompt = False, False, "Refiner prompt"
     host.asks_what_to_count = False
     host.misread, host.broken, host.interrupted = PIPELINES_MISREAD, 200, 0
-    host.in_order, host.lacks, host.schedules = False, PIPELINES_LACK, False
+    host.in_order, host.lacks, host.schedules, host.own_page = False, PIPELINES_LACK, False, True
     host.upscaler, host.reads_infotext, host.own_cascade = PIPELINES_HIRES, False, True
     return host
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from browser import launch
 from contract.hosts import ROOT, Host, studio, webui
-from contract.pages import opened
+from contract.pages import opened, paste, unfold
 from PIL import Image
 from sd_prism import infotext
 from sd_prism.miniatures import MINI_CASCADE, MINI_CASCADE_DECODER, MINI_V1, MINI_V1_NEON
@@ -31,12 +31,6 @@ COLOURS = 128
 SETTLED = 1500  # milliseconds, for what a page redraws by itself
 JOB = "Steps: 28, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
 PROMPT = "species:seal, color:black, place:snow"
-# Opens an accordion; a page that is still being built may swallow a click.
-OPEN = """(selector) => {
-  const label = document.querySelector(`${selector} .label-wrap`);
-  if (label && !label.classList.contains("open")) label.click();
-  return Boolean(label?.classList.contains("open"));
-}"""
 
 
 class Shot(NamedTuple):
@@ -98,11 +92,10 @@ SHOTS = (
 def shoot(page: Any, host: Host, shot: Shot) -> Image.Image:
     """The panel, with the job and its values pasted."""
     host.post("/sdapi/v1/options", {"sd_model_checkpoint": shot.checkpoint})
-    page.locator("#txt2img_prompt textarea").fill(shot.pasted)
-    page.locator("#txt2img_tools #paste, #paste").first.click()
+    paste(page, shot.pasted)
     page.wait_for_function("(text) => document.querySelector('#txt2img_prompt textarea').value === text", arg=PROMPT)
     for part in shot.parts:
-        page.wait_for_function(OPEN, arg=f"{shot.root}_{part}", polling=500)
+        unfold(page, f"{shot.root}_{part}")
     panel = page.locator(f"{shot.root}_panel").first
     panel.locator(shot.awaited).first.wait_for()
     page.mouse.move(0, 0)

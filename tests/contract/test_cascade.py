@@ -107,6 +107,10 @@ def plain(host):
 
 @pytest.fixture(autouse=True)
 def place(request, host):
+    has_place(request, host)
+
+
+def has_place(request, host):
     needed = request.node.get_closest_marker("needs")
     if needed and host.own_cascade:
         pytest.skip(f"this webui's own pipeline has no place for {needed.args[0]}")

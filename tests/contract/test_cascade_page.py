@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 from contract.jobs import JOB
-from contract.pages import opened
-from contract.test_cascade import BLIND, DECODER, MAIN, OTHER, furnished
+from contract.pages import choose, field, fill, generate, opened, paste, told, unfold, wait
+from contract.test_cascade import AGAIN, BLIND, DECODER, MAIN, OTHER, PICTURES, furnished, has_place, needs
 from PIL import Image
 from sd_prism import infotext
 from sd_prism.miniatures import MINI_V1
@@ -16,12 +16,7 @@ from sd_prism.settings.cascade import AUTO, CARD, OFFICIAL
 
 ROOT = "#script_txt2img_prism_cascade"
 LINE = f"{ROOT}_panel .prism-cascade"
-# Opens an accordion; a page that is still being built may swallow a click.
-OPEN = """(selector) => {
-  const label = document.querySelector(`${selector} .label-wrap`);
-  if (label && !label.classList.contains("open")) label.click();
-  return Boolean(label?.classList.contains("open"));
-}"""
+SMALL = {"steps": 3, "width": 128, "height": 96}
 # Interrupts as soon as stage B has begun, as the webui tells its own page.
 STOP = """async () => {
   const told = await (await fetch("/sdapi/v1/progress?skip_current_image=true")).json();
@@ -33,41 +28,17 @@ STOP = """async () => {
 
 @pytest.fixture(scope="module", autouse=True)
 def files(host):
-    if host.own_cascade:
-        pytest.skip("this webui's own pipeline has no place for most of what the page has; see test_cascade_pipeline")
     yield from furnished(host)
 
 
 @pytest.fixture
-def page(browser, host):
+def page(request, browser, host):
     """A fresh page with the panel open."""
+    has_place(request, host)
     with opened(browser, host, f"{ROOT}_panel", switch="") as page:
-        page.wait_for_function(OPEN, arg=f"{ROOT}_panel", polling=500)
+        unfold(page, f"{ROOT}_panel")
         page.locator(f"{ROOT}_panel").first.scroll_into_view_if_needed()
         yield page
-
-
-def field(page, elem_id):
-    return page.locator(f"{elem_id} input[type=number], {elem_id} textarea, {elem_id} input").first
-
-
-def fill(page, elem_id, text):
-    field(page, elem_id).fill(text)
-    field(page, elem_id).press("Tab")
-
-
-def choose(page, elem_id, text):
-    """Takes an entry of a menu, as a user does."""
-    field(page, elem_id).click()
-    page.locator(f"li[aria-label='{text}']").first.click()
-    field(page, elem_id).press("Tab")
-
-
-def wait(page, elem_id, text):
-    page.wait_for_function(
-        "([ids, text]) => [...document.querySelectorAll(ids)].some((one) => one.value === text)",
-        arg=[f"{elem_id} textarea, {elem_id} input", text],
-    )
 
 
 def waits_for_line(page, text):
@@ -81,26 +52,10 @@ def sized(page, width, height):
     fill(page, "#txt2img_height", str(height))
 
 
-def told(page, act):
-    """The infotext that stands under the pictures after something was done."""
-    page.evaluate("document.querySelectorAll('#html_info_txt2img p').forEach((p) => p.classList.add('old'))")
-    act()
-    page.wait_for_selector("#html_info_txt2img p:not(.old)")
-    return page.locator("#html_info_txt2img p").first.inner_text()
-
-
-def generate(page, width=128, height=96):
-    """One job; its infotext."""
-    sized(page, width, height)
-    fill(page, "#txt2img_steps", "3")
-    page.locator("#txt2img_seed input").first.fill("1")
-    return told(page, lambda: page.click("#txt2img_generate"))
-
-
 def test_the_line_has_the_real_sizes_and_follows_them(page):
     sized(page, 1024, 1536)
     waits_for_line(page, f"Stage C 24x36, stage B 256x384 · {DECODER}")
-    page.wait_for_function(OPEN, arg=f"{ROOT}_advanced", polling=500)
+    unfold(page, f"{ROOT}_advanced")
     fill(page, f"{ROOT}_compression", "32")
     waits_for_line(page, "Stage C 32x48, stage B 256x384")
     sized(page, 1080, 1920)
@@ -111,6 +66,7 @@ def test_the_line_has_the_real_sizes_and_follows_them(page):
     waits_for_line(page, f"· {OTHER}")
 
 
+@needs("presets that set its controls")
 def test_a_preset_is_for_the_webuis_own_controls_as_well(page):
     choose(page, f"{ROOT}_preset", OFFICIAL)
     wait(page, f"{ROOT}_cfg", "1.1")
@@ -122,8 +78,9 @@ def test_a_preset_is_for_the_webuis_own_controls_as_well(page):
     wait(page, "#txt2img_steps", "30")
 
 
+@AGAIN
 def test_decoding_again_fills_the_gallery(page):
-    first = generate(page)
+    first = generate(page, **SMALL)
     assert f"{CASCADE.title}: " in first and f"decoder={DECODER}" in first
     fill(page, f"{ROOT}_steps", "4")
     second = told(page, lambda: page.click(f"{ROOT}_again"))
@@ -131,8 +88,9 @@ def test_decoding_again_fills_the_gallery(page):
     assert page.locator("#txt2img_gallery img").count() >= 1
 
 
+@AGAIN
 def test_decoding_again_can_be_interrupted(page, host):
-    whole = generate(page, 1024, 1024)  # large enough to be stopped before it is done
+    whole = generate(page, steps=3, width=1024, height=1024)  # large enough to be stopped before it is done
     fill(page, f"{ROOT}_steps", "100")
     page.wait_for_timeout(500)
 
@@ -148,19 +106,21 @@ def test_decoding_again_can_be_interrupted(page, host):
     page.wait_for_selector("#txt2img_generate", state="visible")
 
 
+@PICTURES
 def test_chosen_pictures_are_named_and_followed(page, tmp_path):
-    page.wait_for_function(OPEN, arg=f"{ROOT}_image_prompt", polling=500)
+    unfold(page, f"{ROOT}_image_prompt")
     files = [tmp_path / f"{name}.png" for name in ("one", "two")]
     for file, side in zip(files, (32, 48)):
         Image.new("RGB", (side, side), "red").save(file)
     page.locator(f"{ROOT}_pictures input[type=file]").set_input_files(files)
     names = " ".join(hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files)
     wait(page, f"{ROOT}_images", names)
-    assert f"images={names}" in generate(page)
+    assert f"images={names}" in generate(page, **SMALL)
 
 
+@PICTURES
 def test_without_a_vision_encoder_there_is_a_message_instead(page, host):
-    page.wait_for_function(OPEN, arg=f"{ROOT}_image_prompt", polling=500)
+    unfold(page, f"{ROOT}_image_prompt")
     place = f"{ROOT}_panel .prism-cascade-blind"
     assert page.locator(f"{ROOT}_images").is_visible() and not page.locator(place).inner_text()
     host.post("/sdapi/v1/options", {"sd_model_checkpoint": BLIND})
@@ -173,10 +133,11 @@ def test_without_a_vision_encoder_there_is_a_message_instead(page, host):
         host.post("/sdapi/v1/options", {"sd_model_checkpoint": MAIN})
 
 
+@AGAIN
 def test_what_is_wrong_with_a_file_of_latents_is_told(page, tmp_path):
     file = tmp_path / "none.safetensors"
     file.write_bytes(b"nothing")
-    page.wait_for_function(OPEN, arg=f"{ROOT}_advanced", polling=500)
+    unfold(page, f"{ROOT}_advanced")
     page.locator(f"{ROOT}_latents input[type=file]").set_input_files(file)
     page.wait_for_selector(f"{ROOT}_latents :text('none')")
     page.click(f"{ROOT}_again")
@@ -187,26 +148,25 @@ def test_a_paste_fills_the_panel_and_another_pictures_leaves_it_alone(page):
     values = CASCADE.read({"steps": 12, "decoder": OTHER, "sampler": "Euler"})
     ours = f"a cat\nSteps: 1, Sampler: Euler, Seed: 1, Size: 64x64, {CASCADE.title}: {infotext.dumps(CASCADE, values)}"
     for text in (ours, "a cat\nSteps: 2, Sampler: Euler, Seed: 1, Size: 64x64"):
-        page.locator("#txt2img_prompt textarea").fill(text)
-        page.locator("#txt2img_tools #paste, #paste").first.click()
+        paste(page, text)
         wait(page, "#txt2img_steps", "1" if text == ours else "2")
         wait(page, f"{ROOT}_steps", "12")
         wait(page, f"{ROOT}_decoder", OTHER)
 
 
 def test_with_another_checkpoint_the_panel_says_so_and_does_nothing(page, host):
-    host.post("/sdapi/v1/options", {"sd_model_checkpoint": MINI_V1.name})
+    host.post("/sdapi/v1/options", {"sd_model_checkpoint": MINI_V1.stem})
     try:
         host.draw({**JOB, "steps": 1})
         page.click(f"{ROOT}_refresh")
         waits_for_line(page, "none of Stable Cascade")
-        assert CASCADE.title not in generate(page)
+        assert CASCADE.title not in generate(page, **SMALL)
     finally:
         host.post("/sdapi/v1/options", {"sd_model_checkpoint": MAIN})
 
 
 def test_no_id_is_there_twice(page):
-    page.wait_for_function(OPEN, arg=f"{ROOT}_advanced", polling=500)
+    unfold(page, f"{ROOT}_advanced")
     page.wait_for_selector(f"{ROOT}_save_latents", state="attached")
     ids = page.evaluate("[...document.querySelectorAll('[id^=script_txt2img_prism_cascade]')].map((one) => one.id)")
     drawn = set(CASCADE.names) - {"images", "image_strength"}  # theirs are under a line that is closed

@@ -58,6 +58,10 @@ def test_what_is_left_out_is_told_in_the_infotext(host, plain):
     assert "does not start from pictures" in started.infotext
 
 
+def test_the_menu_of_unets_stays_as_it_was(host, plain):
+    assert host.get("/sdapi/v1/options")["sd_unet"] == "None"
+
+
 def test_its_default_sampler_is_the_official_one_by_the_shift(host):
     default = {"sampler_name": "Default"}
     found = {draw(host, {"shift_c": shift}, **default).pixels for shift in (1, 2, 3)}

@@ -5,17 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from contract.jobs import JOB
-from contract.pages import opened
+from contract.pages import generate, opened, unfold
 
 ROOT = "#script_txt2img_prism_freeu"
 CURVE = '.prism-curve[data-field="schedule"]'
-# Opens an accordion; a page that is still being built may swallow a click.
-OPEN = """(selector) => {
-  const label = document.querySelector(selector);
-  if (label && !label.classList.contains("open")) label.click();
-  return Boolean(label?.classList.contains("open"));
-}"""
 
 
 @pytest.fixture
@@ -24,7 +17,7 @@ def page(browser, host):
     with opened(browser, host, f"{ROOT}_panel") as page:
         page.evaluate(f"document.querySelector('{ROOT}_panel-checkbox input').click()")
         for part in ("advanced", "schedule_part", "measurement", "others"):
-            page.wait_for_function(OPEN, arg=f"{ROOT}_{part} .label-wrap", polling=500)
+            unfold(page, f"{ROOT}_{part}")
         page.wait_for_selector(f"{CURVE} circle")
         yield page
 
@@ -41,19 +34,6 @@ def number(page, name, value):
     field = page.locator(f"{ROOT}_{name} input[type=number]").first
     field.fill(str(value))
     field.press("Tab")
-
-
-def generate(page, click="#txt2img_generate"):
-    """One small job; its infotext."""
-    page.evaluate("document.querySelectorAll('#html_info_txt2img p').forEach((p) => p.classList.add('old'))")
-    for name, value in (("steps", JOB["steps"]), ("width", 64), ("height", 64)):
-        field = page.locator(f"#txt2img_{name} input[type=number]").first
-        field.fill(str(value))
-        field.press("Tab")
-    page.locator("#txt2img_seed input").first.fill("1")
-    page.click(click)
-    page.wait_for_selector("#html_info_txt2img p:not(.old)")
-    return page.locator("#html_info_txt2img p").first.inner_text()
 
 
 def test_the_schedule_is_drawn_by_keyboard(page):

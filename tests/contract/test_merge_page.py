@@ -6,8 +6,7 @@ import json
 
 import pytest
 from contract.hosts import SECOND
-from contract.jobs import JOB
-from contract.pages import opened
+from contract.pages import generate, opened, paste, unfold
 from sd_prism import infotext
 from sd_prism.merge.presets import PRESETS
 from sd_prism.settings import MERGE
@@ -25,12 +24,6 @@ ON = """(panel) => {
   if (!box.checked) box.click();
   else if (!seen) document.querySelector(`${panel} .label-wrap`)?.click();
   return Boolean(seen);
-}"""
-# Opens an accordion; a page that is still being built may swallow a click.
-OPEN = """(selector) => {
-  const label = document.querySelector(selector);
-  if (label && !label.classList.contains("open")) label.click();
-  return Boolean(label?.classList.contains("open"));
 }"""
 
 
@@ -81,24 +74,6 @@ def wait(page, name, text):
         "([ids, text]) => [...document.querySelectorAll(ids)].some((one) => one.value === text)",
         arg=[f"{ROOT}_{name} textarea, {ROOT}_{name} input", text],
     )
-
-
-def generate(page):
-    """One small job; its infotext."""
-    page.evaluate("document.querySelectorAll('#html_info_txt2img p').forEach((p) => p.classList.add('old'))")
-    for name, number in (("steps", JOB["steps"]), ("width", 64), ("height", 64)):
-        one = page.locator(f"#txt2img_{name} input[type=number]").first
-        one.fill(str(number))
-        one.press("Tab")
-    page.locator("#txt2img_seed input").first.fill("1")
-    page.click("#txt2img_generate")
-    page.wait_for_selector("#html_info_txt2img p:not(.old)")
-    return page.locator("#html_info_txt2img p").first.inner_text()
-
-
-def paste(page, text):
-    page.locator("#txt2img_prompt textarea").fill(text)
-    page.locator("#txt2img_tools #paste, #paste").first.click()
 
 
 def test_there_is_a_slider_for_each_block_of_the_loaded_model(page):
@@ -229,7 +204,7 @@ def test_a_cleared_model_is_none(page):
 
 
 def test_a_bake_says_how_far_it_is_and_where_it_went(page, host):
-    page.wait_for_function(OPEN, arg=f"{ROOT}_bake .label-wrap", polling=500)
+    unfold(page, f"{ROOT}_bake")
     told = page.locator(f"{ROOT}_baked .prism-said")
 
     def bake():

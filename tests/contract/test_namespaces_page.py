@@ -204,7 +204,7 @@ def test_a_mistake_is_told_and_corrected(page):
 
 def test_nothing_moves_while_one_types(page):
     def top():
-        return page.locator(NEGATIVE).bounding_box()["y"]
+        return box(page, NEGATIVE).bounding_box()["y"]
 
     write(page, "species:seal")
     chips(page, 1)
@@ -268,6 +268,19 @@ def test_while_it_is_off_it_does_nothing(page):
     page.wait_for_timeout(300)
     assert asked == [] and page.locator(POPUP).count() == 0 and page.locator(".prism-chips:visible").count() == 0
     assert page.evaluate("globalThis.heard") == "ArrowUp"
+
+
+def test_completions_that_come_once_it_is_off_are_not_shown(page):
+    held = []
+    page.route("**/prism/v1/namespaces/complete?*", lambda route: held.append(route))
+    write(page, "studio:d")
+    while not held:
+        page.wait_for_timeout(50)
+    switch(page, False)
+    with page.expect_response("**/prism/v1/namespaces/complete?*"):
+        held[-1].continue_()
+    page.wait_for_timeout(300)
+    assert page.locator(POPUP).count() == 0
 
 
 def test_chips_say_what_a_tag_becomes(browser, host):

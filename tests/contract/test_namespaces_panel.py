@@ -6,7 +6,7 @@ import json
 
 import pytest
 from contract.jobs import JOB, namespaces
-from contract.pages import opened
+from contract.pages import opened, paste
 from sd_prism.settings import NAMESPACES
 
 ROOT = "#script_txt2img_prism_namespaces"
@@ -91,11 +91,6 @@ def test_a_page_that_opens_with_the_panel_on_counts_so(on_at_the_start, browser,
     alone = count(host, "a, year:1990")
     with opened(browser, host, f"{ROOT}_panel") as page:
         assert counts(page, host, "a, year:1990", alone + 5)
-
-
-def paste(page, text):
-    page.locator("#txt2img_prompt textarea").fill(text)
-    page.locator("#txt2img_tools #paste, #paste, #txt2img_paste").first.click()
 
 
 def test_a_pasted_picture_sets_the_panel_and_one_without_switches_it_off(page, host):
