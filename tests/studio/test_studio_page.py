@@ -69,7 +69,7 @@ def test_the_page_is_clean(page, studio):
     assert page.js(f"{json.dumps(missing)}.filter((id) => !document.getElementById(id))") == []
     strangers = [url for url in page.asked if not url.startswith((studio.address, "data:", "blob:"))]
     assert strangers == []
-    assert page.js("document.querySelector('#txt2img_res_switch_btn').title") == "Switch width/height"
+    page.wait("document.querySelector('#txt2img_res_switch_btn').title === 'Switch width/height'")
 
 
 def test_a_prompt_becomes_a_picture_with_its_infotext(page):
