@@ -30,7 +30,7 @@
     const field = asked && document.querySelector(`#${asked} :is(input, textarea)`);
     if (!field?.offsetParent) return;
     asked = null;
-    if (field === document.activeElement) return; // somebody is typing in it already
+    if (document.activeElement.matches("input, textarea")) return; // somebody is typing already, there or elsewhere
     field.focus();
     field.select();
   };

@@ -25,6 +25,19 @@ OPEN_ALL = """(selector) => {
   return !closed.length;
 }"""
 
+# Goes to a field as soon as it can be seen, before our script looks at the page.
+HURRY = """(selector) => {
+  const field = document.querySelector(`${selector} :is(input, textarea)`);
+  if (field?.offsetParent) field.focus();
+  return field === document.activeElement;
+}"""
+# Has our script look at the page once more: it gives a button its tip back.
+UPDATE = """(selector) => {
+  const button = document.querySelector(selector);
+  button.title = "";
+  button.parentElement.append(document.createElement("i"));
+}"""
+
 
 def root(panel):
     return f"#script_txt2img_{panel.title.lower().replace(' ', '_')}"
@@ -161,6 +174,19 @@ def test_a_built_in_one_cannot_be_deleted_and_one_without_a_name_is_not_saved(pa
     press(page, "cancel")
     page.wait_for_selector(f"{root(FREEU)}_preset_form", state="hidden")
     assert not list(folder(host).glob("*.json"))
+
+
+def test_whoever_types_in_the_form_already_goes_on(page):
+    """The form takes the keyboard a moment after it is drawn, later on a busy page."""
+    press(page, "save")
+    page.wait_for_function(HURRY, arg=f"{root(FREEU)}_preset_author", polling="raf")
+    page.keyboard.type("A")
+    page.evaluate(UPDATE, f"{root(FREEU)}_preset_save")
+    page.wait_for_function("(button) => document.querySelector(button).title", arg=f"{root(FREEU)}_preset_save")
+    page.keyboard.type("da")
+    wait(page, "preset_author", "Ada")
+    assert field(page, "preset_name").input_value() == ""
+    press(page, "cancel")
 
 
 def test_files_are_read_and_handed_over_and_an_unreadable_one_is_named(page, host, tmp_path):
