@@ -74,6 +74,7 @@ BACKEND_OPTIONS = "--always-cpu", "--all-in-fp32"
 PATCHED = "ldm_patched/modules/args_parser.py"  # of another such webui
 PATCHED_OPTIONS = *BACKEND_OPTIONS, "--clip-in-fp32"
 PIPELINES = "modules/processing_diffusers.py"  # of one that draws with pipelines of diffusers
+OWN_CODE = BACKEND, PATCHED, PIPELINES  # of webuis whose source is no longer A1111's
 PIPELINES_OPTIONS = (
     *("--skip-all", "--skip-env", "--skip-torch", "--quick", "--experimental", "--ignore"),
     *("--use-cpu", "all", "--server-name", "127.0.0.1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from contract import pages
 from contract.hosts import SECOND
 from contract.pages import generate, opened, paste, unfold
 from sd_prism import infotext
@@ -38,7 +39,7 @@ def page(browser, host):
 
 
 def field(page, name):
-    return page.locator(f"{ROOT}_{name} input[type=number], {ROOT}_{name} textarea, {ROOT}_{name} input").first
+    return pages.field(page, f"{ROOT}_{name}")
 
 
 def value(page, name):
@@ -46,8 +47,7 @@ def value(page, name):
 
 
 def fill(page, name, text):
-    field(page, name).fill(text)
-    field(page, name).press("Tab")
+    pages.fill(page, f"{ROOT}_{name}", text)
 
 
 def choose(page, name, text):
@@ -70,10 +70,7 @@ def said(page):
 
 
 def wait(page, name, text):
-    page.wait_for_function(
-        "([ids, text]) => [...document.querySelectorAll(ids)].some((one) => one.value === text)",
-        arg=[f"{ROOT}_{name} textarea, {ROOT}_{name} input", text],
-    )
+    pages.wait(page, f"{ROOT}_{name}", text)
 
 
 def test_there_is_a_slider_for_each_block_of_the_loaded_model(page):

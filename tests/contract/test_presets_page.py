@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from contract.pages import opened
+from contract import pages
 from sd_prism.settings import CUSTOM, FREEU, MERGE, PANELS
 
 BUILT_IN = "SD 2.1 (authors)"
@@ -52,7 +52,7 @@ def ready(page, panel=FREEU):
 @pytest.fixture
 def page(browser, host):
     """A fresh page with FreeU's panel open; what it saves is gone after the test."""
-    with opened(browser, host, f"{root(FREEU)}_panel") as page:
+    with pages.opened(browser, host, f"{root(FREEU)}_panel") as page:
         ready(page)
         yield page
     for panel in (FREEU, MERGE):
@@ -65,8 +65,7 @@ def folder(host, panel=FREEU):
 
 
 def field(page, name, panel=FREEU):
-    ids = f"{root(panel)}_{name}"
-    return page.locator(f"{ids} input[type=number], {ids} textarea, {ids} input").first
+    return pages.field(page, f"{root(panel)}_{name}")
 
 
 def fill(page, name, text, panel=FREEU):
@@ -89,11 +88,7 @@ def choose(page, text, name="preset", panel=FREEU):
 
 
 def wait(page, name, text, panel=FREEU):
-    ids = f"{root(panel)}_{name}"
-    page.wait_for_function(
-        "([ids, text]) => [...document.querySelectorAll(ids)].some((one) => one.value === text)",
-        arg=[f"{ids} textarea, {ids} input", text],
-    )
+    pages.wait(page, f"{root(panel)}_{name}", text)
 
 
 def waits_for_line(page, text):
