@@ -35,6 +35,11 @@ def used() -> bool:
     return find_spec("modules.processing_diffusers") is not None
 
 
+def idle() -> bool:
+    """Whether such a webui draws without pipelines, with the backend of its past, and so calls none of ours."""
+    return used() and not shared.native
+
+
 @dataclass
 class Hooks:
     """Who is called: with the job, but around a call of the UNet with a `Call`."""

@@ -15,9 +15,10 @@ from modules import script_callbacks, scripts, sd_models
 
 from .. import infotext
 from ..errors import PrismError
+from ..panels.compat import NO_PIPELINES, unavailable
 from ..settings import Field, Panel, Value
 from . import controls as page
-from . import model, options, presets
+from . import model, options, pipelines, presets
 from .undo import undo
 
 log = logging.getLogger("prism")
@@ -40,9 +41,14 @@ class PanelHost:
     # --- page and infotext
 
     def drawn(self, script: Any, build: Callable[[], list[Any]]) -> list[Any]:
-        """A tab's components, pasted into by the host; of a hidden panel those that nobody sees."""
+        """A tab's components, pasted into by the host; of a hidden panel those that nobody sees.
+
+        Where no job could ever be ours, a line that says so.
+        """
         from ..panels import controls
 
+        if pipelines.idle():
+            return unavailable(self.panel.title, script.elem_id("panel"), NO_PIPELINES)
         if options.is_hidden(self.panel):
             components = controls.unseen(self.panel, script.elem_id)
         else:
@@ -84,6 +90,9 @@ class PanelHost:
             self.fail(p, error)
             return None
         if not values.get("enabled", True):
+            return None
+        if pipelines.idle():  # since the page was drawn
+            self.fail(p, PrismError(NO_PIPELINES))
             return None
         setattr(p, self.attribute, values)
         self.tell(p, values)

@@ -40,6 +40,12 @@ def switch(label: str, elem_id: str) -> Iterator[Any]:
             yield enabled
 
 
+NO_PIPELINES = (
+    "Prism works with this webui's diffusers backend only: choose it as \"Execution backend\" in the webui's settings, "
+    "then restart the webui."
+)
+
+
 def unavailable(label: str, elem_id: str, why: str) -> list[Any]:
     """A panel of a line that says why it is not offered, without components."""
     with gr.Accordion(label, open=False, elem_id=elem_id):
