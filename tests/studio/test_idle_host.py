@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 
 import gradio as gr
 import jobs
@@ -48,3 +49,13 @@ def test_a_job_says_what_is_missing_and_is_drawn(webui, title):
     p.script_args = tuple(args)
     done = jobs.run(p)
     assert f'{title} error: "{NO_PIPELINES.partition(chr(34))[0]}' in done.infotexts[0] and len(done.images) == 1
+
+
+def test_calls_that_do_not_say_whose_they_are_are_let_pass(webui):
+    """That backend tells of its calls without its denoiser."""
+    from modules import script_callbacks
+
+    registered = script_callbacks.callback_map["callbacks_cfg_denoiser"]
+    assert any("merge" in one.callback.__module__ for one in registered)
+    for one in registered:
+        one.callback(SimpleNamespace(x=None, sampling_step=0, total_sampling_steps=1))

@@ -207,7 +207,7 @@ def before_sampling(p: Any) -> None:
 
 def before_call(params: Any) -> None:
     """Before each call of the model: a refiner may have come, or the step of another merge."""
-    p = getattr(params.denoiser, "p", None)
+    p = getattr(getattr(params, "denoiser", None), "p", None)
     if not hasattr(p, FILE):
         return
     if run.recipes and _file() != run.file:
