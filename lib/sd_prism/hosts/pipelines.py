@@ -37,7 +37,7 @@ def used() -> bool:
 
 def idle() -> bool:
     """Whether such a webui draws without pipelines, with the backend of its past, and so calls none of ours."""
-    return used() and not shared.native
+    return used() and not getattr(shared, "native", True)
 
 
 @dataclass
